@@ -44,9 +44,6 @@ pub mod status {
 }
 
 fn main() -> ExitCode {
-    // A job in the background that reads the terminal then sees an error, which counts as the end of its input,
-    // instead of being stopped: the machine reads ahead of the program, which may never ask for input.
-    ignore_terminal_input_stop();
     let result = match options::parse(std::env::args_os()) {
         Ok(Command::Help(text)) => {
             println!("{text}");
@@ -68,7 +65,10 @@ fn main() -> ExitCode {
 /// Prints a message of the launcher itself on standard error.
 pub fn say(message: &str) {
     // Not `eprintln!`: a closed standard error is no reason to panic.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("viridis: {message}\n").as_bytes());
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("viridis: {message}\n").as_bytes(),
+    );
 }
 
 fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
@@ -81,7 +81,8 @@ fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
         say(warning);
     }
     if let Some(out) = &run.out {
-        fs::create_dir_all(out).map_err(|error| format!("cannot create {}: {error}", out.display()))?;
+        fs::create_dir_all(out)
+            .map_err(|error| format!("cannot create {}: {error}", out.display()))?;
     }
 
     let scratch = tempfile::Builder::new().prefix("viridis-").tempdir()?;
@@ -96,9 +97,16 @@ fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
         let path = scratch.path().join("boot.img");
         let size = image::write(&path, &installation.kernel, &archive)?;
         run.memory.check_image(size)?;
-        Boot::Direct { loader: installation.loader.clone(), image: path, append }
+        Boot::Direct {
+            loader: installation.loader.clone(),
+            image: path,
+            append,
+        }
     };
-    let files = run.out.as_ref().map(|_| scratch.path().join("returned.tar"));
+    let files = run
+        .out
+        .as_ref()
+        .map(|_| scratch.path().join("returned.tar"));
     let machine = Machine {
         qemu: installation.qemu.clone(),
         accelerator,
@@ -107,15 +115,15 @@ fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
         boot,
         files: files.clone(),
     };
-    let ended = machine::run(&machine, run.timeout, run.verbose)?;
+    let ended = machine::run(&machine, run)?;
 
     let mut status = ended.status;
-    if let (Some(out), Some(stream), true) = (&run.out, files, ended.clean)
-        && let Err(error) = returned::unpack(&stream, out)
-    {
-        say(&format!("the program's files: {error}"));
-        if status == 0 {
-            status = status::FAILED;
+    if let (Some(out), Some(stream), true) = (&run.out, files, ended.clean) {
+        if let Err(error) = returned::unpack(&stream, out) {
+            say(&format!("the program's files: {error}"));
+            if status == 0 {
+                status = status::FAILED;
+            }
         }
     }
     Ok(status)
@@ -154,9 +162,13 @@ impl Installation {
     /// The kernel and the loader lie beside this executable, where `cargo build` puts all three.
     fn find() -> Result<Self, Box<dyn Error>> {
         let executable = std::env::current_exe()?;
-        let profile = executable.parent().ok_or("this executable lies in no folder")?;
+        let profile = executable
+            .parent()
+            .ok_or("this executable lies in no folder")?;
         let target = profile.parent().unwrap_or(profile);
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .unwrap_or(Path::new("."));
         let installation = Self {
             target: target.to_owned(),
             kernel: profile.join("kernel"),
@@ -166,15 +178,13 @@ impl Installation {
         };
         for piece in [&installation.kernel, &installation.loader] {
             if !piece.is_file() {
-                return Err(format!("{} is not built: use scripts/run, which builds it", piece.display()).into());
+                return Err(format!(
+                    "{} is not built: use scripts/run, which builds it",
+                    piece.display()
+                )
+                .into());
             }
         }
         Ok(installation)
     }
-}
-
-fn ignore_terminal_input_stop() {
-    // Registering a handler, instead of ignoring the signal, makes the read fail with EIO only when the signal is
-    // blocked or ignored; so it is blocked, in every thread, by being blocked before any thread starts.
-    machine::block_terminal_input_stop();
 }

@@ -1,0 +1,39 @@
+//! The boot image that the direct loader takes: a ustar archive of two members, `kernel` (its ELF file) and
+//! `boot.tar` (the boot archive, which the kernel sees as its one module).
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use crate::archive::Archive;
+
+/// Writes the image to `path` and returns its size in bytes.
+pub fn write(path: &Path, kernel: &Path, archive: &Archive) -> Result<u64, Box<dyn Error>> {
+    let kernel =
+        fs::read(kernel).map_err(|error| format!("cannot read {}: {error}", kernel.display()))?;
+    let mut builder = tar::Builder::new(BufWriter::new(File::create(path)?));
+    append(&mut builder, "kernel", &kernel)?;
+    append(&mut builder, "boot.tar", &archive.to_ustar()?)?;
+    builder.into_inner()?.flush()?;
+    Ok(fs::metadata(path)?.len())
+}
+
+/// Appends a regular file in plain ustar form, with nothing in its header that depends on the host.
+/// Fails when `name` does not fit the format: 100 bytes, or 255 where a `/` stands so that it can be cut in two.
+pub fn append<W: Write>(
+    builder: &mut tar::Builder<W>,
+    name: &str,
+    content: &[u8],
+) -> io::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name)?;
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_cksum();
+    builder.append(&header, content)
+}
