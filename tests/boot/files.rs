@@ -1,0 +1,48 @@
+//! Files that a program writes come back.
+
+use std::fs;
+
+use tests::{boot, program};
+
+#[test]
+fn files_come_back_to_the_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("made/by the launcher");
+    let outcome = boot(&["--out", out.to_str().unwrap()], &program("files"), &[]);
+    assert_eq!(String::from_utf8_lossy(&outcome.success()), "done\n");
+
+    let bytes: Vec<u8> = (0..=255).collect();
+    assert_eq!(fs::read(out.join("bytes.bin")).unwrap(), bytes);
+    assert_eq!(
+        fs::read(out.join("deep/in/folders.txt")).unwrap(),
+        b"second version\n"
+    );
+    assert_eq!(fs::read(out.join("empty")).unwrap(), b"");
+    assert_eq!(
+        fs::read(out.join("large")).unwrap(),
+        "0123456789abcdef".repeat(16 << 10).as_bytes()
+    );
+    // Removed files and those of the boot archive stay away.
+    let mut names: Vec<_> = fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["bytes.bin", "deep", "empty", "large"]);
+}
+
+#[test]
+fn files_come_back_from_a_program_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let outcome = boot(
+        &["--out", out.to_str().unwrap()],
+        &program("files"),
+        &["fail"],
+    );
+    assert_eq!(outcome.status, Some(1), "{}", outcome.error);
+    assert_eq!(
+        fs::read(out.join("deep/in/folders.txt")).unwrap(),
+        b"second version\n"
+    );
+}

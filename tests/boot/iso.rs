@@ -1,0 +1,22 @@
+//! The ISO image, through the official Limine. These need its binary release, in `LIMINE_DIR`, and xorriso.
+
+use tests::{boot, host, program};
+
+#[test]
+#[ignore = "needs LIMINE_DIR"]
+fn the_iso_image_runs_the_program() {
+    for cores in ["1", "4"] {
+        let expected = host(1, &program("small"), &[]).success();
+        assert_eq!(
+            boot(&["--iso", "--smp", cores], &program("small"), &[]).success(),
+            expected
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs LIMINE_DIR"]
+fn the_iso_image_gives_arguments_and_status() {
+    let outcome = boot(&["--iso"], &program("exit"), &["9"]);
+    assert_eq!(outcome.status, Some(9), "{}", outcome.error);
+}
