@@ -1,0 +1,162 @@
+//! `vua`: the engine of Viridis as a command of Linux, a thread standing for each core.
+
+mod interrupt;
+mod options;
+mod platform;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use options::Request;
+use platform::Host;
+use vua::engine::{Engine, Options};
+
+/// The exit status of a program that does not compile, is not found, or of a command line that is not understood.
+const NOT_RUN: i32 = 2;
+/// The largest exit status that a program may have; the ones above mean something of their own.
+const LAST_STATUS: i32 = 63;
+/// What a worker's machine stack holds is bounded, whatever a program does: as much as a core has in the kernel.
+const WORKER_STACK: usize = 256 << 10;
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+impl platform::Events for Engine {
+    fn beat(&self, cpu: usize) {
+        Engine::beat(self, cpu);
+    }
+
+    fn input_arrived(&self) {
+        Engine::input_arrived(self);
+    }
+}
+
+fn main() {
+    interrupt::end_on_closed_pipe();
+    let status = match options::parse(std::env::args_os().skip(1)) {
+        Ok(Request::Run {
+            file,
+            arguments,
+            workers,
+            stats,
+        }) => run(&file, arguments, workers, stats),
+        Ok(Request::Check(file)) => check(&file),
+        Ok(Request::Disassemble(file)) => disassemble(&file),
+        Ok(Request::Help) => {
+            print!("{}", options::USAGE);
+            0
+        }
+        Ok(Request::Version) => {
+            println!("vua {}", env!("CARGO_PKG_VERSION"));
+            0
+        }
+        Err(message) => {
+            eprintln!("vua: {message}\nTry 'vua --help'.");
+            NOT_RUN
+        }
+    };
+    process::exit(status);
+}
+
+/// The program's source, or `None` after saying why not.
+fn read_program(file: &Path) -> Option<Vec<u8>> {
+    match fs::read(file) {
+        Ok(source) => Some(source),
+        Err(error) => {
+            eprintln!("vua: cannot open {}: {error}", file.display());
+            None
+        }
+    }
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    file.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+fn run(file: &Path, arguments: Vec<OsString>, workers: usize, stats: bool) -> i32 {
+    let Some(source) = read_program(file) else {
+        return NOT_RUN;
+    };
+    // Both live as long as the process: threads that nobody joins refer to them.
+    let host: &'static Host = Box::leak(Box::new(Host::new(workers, folder_of(file))));
+    let engine: &'static Engine = Box::leak(Box::new(Engine::new(host, Options::default())));
+    host.attach(engine);
+    let started = interrupt::on_interrupt(|| {
+        INTERRUPTED.store(true, Ordering::SeqCst);
+        engine.cancel();
+    })
+    .and_then(|()| platform::start_services(host));
+    if let Err(error) = started {
+        eprintln!("vua: cannot start a thread: {error}");
+        return NOT_RUN;
+    }
+    let arguments: Vec<Vec<u8>> = arguments.into_iter().map(OsStringExt::into_vec).collect();
+    if let Err(error) = engine.load_program(&file.to_string_lossy(), &source, &arguments) {
+        eprint!("{error}");
+        return NOT_RUN;
+    }
+    let mut threads = Vec::with_capacity(workers);
+    for cpu in 0..workers {
+        let thread = thread::Builder::new()
+            .name(format!("cpu {cpu}"))
+            .stack_size(WORKER_STACK);
+        match thread.spawn(move || engine.work(cpu)) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                // The engine counts on every core, so there is no going on with fewer.
+                eprintln!("vua: cannot start worker {cpu}: {error}");
+                return NOT_RUN;
+            }
+        }
+    }
+    let mut status = 0;
+    for thread in threads {
+        // A panic ends the process (profiles say `panic = "abort"`), so every thread returns.
+        status = thread.join().unwrap_or(1);
+    }
+    if stats {
+        _ = writeln!(std::io::stderr(), "{}", engine.stats());
+    }
+    if INTERRUPTED.load(Ordering::SeqCst) && status == interrupt::STATUS {
+        return status;
+    }
+    if (0..=LAST_STATUS).contains(&status) {
+        status
+    } else {
+        LAST_STATUS
+    }
+}
+
+fn check(file: &Path) -> i32 {
+    match read_program(file) {
+        Some(source) => match vua::compile::compile(&source, &file.to_string_lossy()) {
+            Ok(_) => 0,
+            Err(error) => {
+                eprint!("{error}");
+                NOT_RUN
+            }
+        },
+        None => NOT_RUN,
+    }
+}
+
+fn disassemble(file: &Path) -> i32 {
+    match read_program(file) {
+        Some(source) => match vua::compile::compile(&source, &file.to_string_lossy()) {
+            Ok(function) => {
+                print!("{}", vua::bytecode::disassemble(&function));
+                0
+            }
+            Err(error) => {
+                eprint!("{error}");
+                NOT_RUN
+            }
+        },
+        None => NOT_RUN,
+    }
+}
