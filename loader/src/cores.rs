@@ -370,11 +370,12 @@ fn place_trampoline(memory: &mut Memory) -> Result<u32, Error> {
 #[unsafe(no_mangle)]
 extern "sysv64" fn core_main(core: &'static Core) -> ! {
     exceptions::load();
+    // Both times: QEMU's INIT resets the MTRRs and the PAT, which a processor's leaves alone.
+    apic::enable(X2APIC.load(Relaxed) != 0);
+    mtrr::adopt();
+    mtrr::set_pat();
     let tables = KERNEL_TABLES.load(Acquire);
     if tables == 0 {
-        apic::enable(X2APIC.load(Relaxed) != 0);
-        mtrr::adopt();
-        mtrr::set_pat();
         // Whether the boot processor still waits or not: this core halts, until it is started again or for good.
         let _ = core
             .state
