@@ -1,0 +1,139 @@
+//! The heap: one for all programs, filled by each core on its own, never moved.
+//!
+//! - [`Heap`] is the common part: the pool of blocks, the accounts of the programs, the interned constants.
+//! - [`LocalHeap`] is a core's: allocation is an addition and a compare, without lock or atomic instruction.
+//! - [`barrier`] and [`LocalHeap::publish`] are what stores must do before they store.
+//!
+//! # Invariants
+//! - An object stays where it is until it is freed; the address of every object is below 2^47.
+//! - Memory of small objects is handed out zeroed, so a cell without an object reads as [`Kind::Free`].
+//! - Memory is taken back by the collector, or by [`LocalHeap::free`] where one owner can prove that nobody else knows it.
+//! - No allocation panics or waits: what cannot be had is the error [`NeedMemory`], upon which an instruction that has
+//!   had no effect yet collects at a safepoint and starts again.
+
+pub mod barrier;
+pub mod block;
+mod header;
+mod intern;
+mod local;
+mod lock;
+mod pool;
+mod publish;
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use smp::platform::Platform;
+
+pub use block::Block;
+pub use header::{Header, Kind, flags};
+pub use local::LocalHeap;
+pub(crate) use publish::SLICE;
+pub use publish::{TraceHook, Visit};
+
+use crate::value::Value;
+use intern::Interned;
+use lock::Lock;
+use pool::Pool;
+
+/// Memory that an operation needs and did not get: the program is at its limit, or the machine has no more.
+///
+/// The operation has had no effect. After a collection it may succeed; if not, it is the error `not enough memory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeedMemory {
+    /// About how many bytes were asked for.
+    pub bytes: usize,
+}
+
+/// What all cores share of the heap. There is one for each engine, and it lives as long as the process or machine.
+pub struct Heap {
+    platform: &'static dyn Platform,
+    pool: Lock<Pool>,
+    interned: Lock<Interned>,
+    /// Trace hooks by kind, as addresses of functions; null where there is none.
+    hooks: [AtomicPtr<()>; Kind::COUNT],
+}
+
+/// The seed of string hashes. One for the process, so that a string's hash needs no heap at hand; zero until the first heap is made.
+static SEED: AtomicU64 = AtomicU64::new(0);
+
+/// The seed of string hashes.
+#[inline(always)]
+pub(crate) fn seed() -> u64 {
+    SEED.load(Ordering::Relaxed)
+}
+
+impl Heap {
+    /// An empty heap on this platform. Takes the hash seed from [`Platform::entropy`] unless an earlier heap did.
+    pub fn new(platform: &'static dyn Platform) -> Heap {
+        // Whoever lost the race hashes with the winner's seed.
+        let _ = SEED.compare_exchange(
+            0,
+            platform.entropy() | 1,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        Heap {
+            platform,
+            pool: Lock::new(Pool::new()),
+            interned: Lock::new(Interned::new()),
+            hooks: [const { AtomicPtr::new(core::ptr::null_mut()) }; Kind::COUNT],
+        }
+    }
+
+    /// What the heap runs on.
+    pub fn platform(&self) -> &'static dyn Platform {
+        self.platform
+    }
+
+    /// Says how to find what objects of `kind` refer to. Kinds that the heap knows itself need no hook, and objects of
+    /// a kind without one refer to nothing. To be called before the first such object is made.
+    pub fn set_trace_hook(&self, kind: Kind, hook: TraceHook) {
+        self.hooks[kind as usize].store(hook as *mut (), Ordering::Release);
+    }
+
+    pub(crate) fn trace_hook(&self, kind: Kind) -> Option<TraceHook> {
+        let hook = self.hooks[kind as usize].load(Ordering::Acquire);
+        if hook.is_null() {
+            return None;
+        }
+        // SAFETY: only `set_trace_hook` stores here, and what it stores was a `TraceHook`.
+        Some(unsafe { core::mem::transmute::<*mut (), TraceHook>(hook) })
+    }
+
+    /// The program gets no block that would bring it above `bytes`; `None` is no limit. What it has already stays.
+    /// Program 0 is the system's own. Fails when there is no memory for the account.
+    pub fn set_limit(&self, program: u32, bytes: Option<usize>) -> Result<(), NeedMemory> {
+        self.pool.with(|pool| match pool.account(program) {
+            Some(account) => {
+                account.limit = bytes.unwrap_or(usize::MAX);
+                Ok(())
+            }
+            None => Err(NeedMemory { bytes: 64 }),
+        })
+    }
+
+    /// Bytes of the blocks charged to a program, free parts of them included.
+    pub fn program_bytes(&self, program: u32) -> usize {
+        self.pool
+            .with(|pool| pool.account(program).map_or(0, |account| account.bytes))
+    }
+
+    /// Bytes that the heap has got from the platform.
+    pub fn mapped_bytes(&self) -> usize {
+        self.pool.with(|pool| pool.mapped())
+    }
+
+    /// Calls `visit` with every block in use; a run of several only with its first.
+    ///
+    /// # Safety
+    /// In the collector's pause: no core takes or gives blocks meanwhile.
+    pub unsafe fn blocks(&self, visit: &mut dyn FnMut(NonNull<Block>)) {
+        self.pool.with(|pool| pool.each(visit));
+    }
+
+    /// Calls `visit` with every interned string.
+    pub fn interned(&self, visit: &mut dyn FnMut(Value)) {
+        self.interned.with(|interned| interned.each(visit));
+    }
+}
