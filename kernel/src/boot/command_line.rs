@@ -1,0 +1,115 @@
+//! The words on the kernel's command line.
+
+/// A fault to commit on purpose once the machine is up, so that its report can be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Read through a null pointer.
+    Null,
+    /// Write to the kernel's own code.
+    TextWrite,
+    /// Execute data.
+    NoExecute,
+    /// Overflow the stack.
+    Stack,
+    /// Divide by zero.
+    Divide,
+    /// Execute an undefined instruction.
+    Opcode,
+    /// Call `panic!`.
+    Panic,
+    /// Fault while a fault is being reported.
+    Nested,
+}
+
+/// What the command line asks for. Unknown words are for others (the loader, the launcher) and are passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// `quiet`: log only warnings and errors.
+    pub quiet: bool,
+    /// `stats`: print counters at the end.
+    pub stats: bool,
+    /// `files`: send written files over the third serial port at the end.
+    pub files: bool,
+    /// `selftest`: check the machine instead of running a program.
+    pub selftest: bool,
+    /// `fault=NAME`.
+    pub fault: Option<Fault>,
+    /// `fault-core=N`: the core that commits the fault (0 unless given).
+    pub fault_core: usize,
+    /// `loader_tsc=HEX`: the time-stamp counter when the loader started.
+    pub loader_tsc: Option<u64>,
+}
+
+impl CommandLine {
+    /// Reads a command line: words between blanks. Of a word that is given twice the last counts.
+    pub fn parse(text: &str) -> Self {
+        let mut line = Self::default();
+        for word in text.split_ascii_whitespace() {
+            match word.split_once('=') {
+                None => match word {
+                    "quiet" => line.quiet = true,
+                    "stats" => line.stats = true,
+                    "files" => line.files = true,
+                    "selftest" => line.selftest = true,
+                    _ => {}
+                },
+                Some(("fault", name)) => {
+                    line.fault = match name {
+                        "null" => Some(Fault::Null),
+                        "text-write" => Some(Fault::TextWrite),
+                        "nx" => Some(Fault::NoExecute),
+                        "stack" => Some(Fault::Stack),
+                        "divide" => Some(Fault::Divide),
+                        "opcode" => Some(Fault::Opcode),
+                        "panic" => Some(Fault::Panic),
+                        "nested" => Some(Fault::Nested),
+                        _ => line.fault,
+                    }
+                }
+                Some(("fault-core", number)) => {
+                    line.fault_core = number.parse().unwrap_or(line.fault_core)
+                }
+                Some(("loader_tsc", number)) => {
+                    let digits = number.strip_prefix("0x").unwrap_or(number);
+                    line.loader_tsc = u64::from_str_radix(digits, 16).ok();
+                }
+                Some(_) => {}
+            }
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_words() {
+        assert_eq!(CommandLine::parse(""), CommandLine::default());
+        let line = CommandLine::parse(
+            "  quiet stats\tfiles loader_tsc=1f fault=text-write fault-core=3 colour=blue selftest ",
+        );
+        assert_eq!(
+            line,
+            CommandLine {
+                quiet: true,
+                stats: true,
+                files: true,
+                selftest: true,
+                fault: Some(Fault::TextWrite),
+                fault_core: 3,
+                loader_tsc: Some(0x1f),
+            }
+        );
+    }
+
+    #[test]
+    fn passes_over_what_it_does_not_know() {
+        assert_eq!(
+            CommandLine::parse("files=no fault=unheard-of loader_tsc=xyz fault-core=-1"),
+            CommandLine::default()
+        );
+        assert_eq!(CommandLine::parse("loader_tsc=0x10").loader_tsc, Some(16));
+    }
+}

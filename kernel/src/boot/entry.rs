@@ -1,0 +1,276 @@
+//! The first instructions of each core, and the boot core's way from the loader's world into the kernel's own.
+
+use super::{command_line::CommandLine, phases::Phases, requests};
+use crate::{
+    console,
+    cpu::{self, features, local, park, startup, timer},
+    files, info,
+    memory::{
+        self,
+        map::MemoryMap,
+        paging::{Access, Cache},
+        space,
+        stacks::{Purpose, Stacks},
+    },
+    run, screen, time, warn,
+};
+use core::{arch::global_asm, cell::UnsafeCell, ptr::NonNull};
+use drivers::{acpi::Machine, apic::io::IoApic, hpet::Hpet, pic, rtc, tsc};
+use requests::BootInformation;
+
+// SSE first: every line of Rust may use it. (Limine leaves CR0 and CR4 with nothing but paging, protection and PAE certain.)
+global_asm!(
+    ".globl viridis_start",
+    "viridis_start:",
+    "cli",
+    "cld",
+    "mov rax, cr0",
+    "and eax, ~{cr0_clear}",
+    "or eax, {cr0_set}",
+    "mov cr0, rax",
+    "mov rax, cr4",
+    "or eax, {cr4_set}",
+    "mov cr4, rax",
+    // The default of both: all exceptions masked, round to nearest.
+    "fninit",
+    "push 0x1f80",
+    "ldmxcsr [rsp]",
+    "pop rax",
+    "xor ebp, ebp",
+    "and rsp, -16",
+    "call {first}",
+    "ud2",
+    cr0_clear = const features::CR0_CLEAR,
+    cr0_set = const features::CR0_SET,
+    cr4_set = const features::CR4_SET,
+    first = sym first,
+);
+
+// Changes to the kernel's page tables and stack: nothing of the loader's is used from there on.
+global_asm!(
+    "viridis_change_tables:", // (root: rdi, stack: rsi, next: rdx)
+    "mov cr3, rdi",
+    "mov rsp, rsi",
+    "xor ebp, ebp",
+    "call rdx",
+    "ud2",
+);
+
+unsafe extern "C" {
+    /// Loads CR3 with `root`, sets the stack pointer to `stack` and calls `next`.
+    fn viridis_change_tables(root: u64, stack: u64, next: extern "sysv64" fn() -> !) -> !;
+}
+
+/// What the boot core learns before it changes stacks, kept for after.
+struct Kept {
+    boot: BootInformation,
+    map: MemoryMap,
+    phases: Phases,
+    stacks: Stacks,
+}
+
+struct Keep(UnsafeCell<Option<Kept>>);
+
+// SAFETY: the boot core alone uses it, before and after the change of stacks.
+unsafe impl Sync for Keep {}
+
+static KEEP: Keep = Keep(UnsafeCell::new(None));
+
+/// The boot core, on the loader's stack and page tables.
+extern "sysv64" fn first() -> ! {
+    let start = tsc::read();
+    time::set_base(start);
+    // The other cores poll in the loader; send them to halt before anything else.
+    for core in requests::other_cores() {
+        startup::send_to_halt(core);
+    }
+    // SAFETY: this core, once, interrupts off, on the static stacks that the tables get.
+    unsafe { startup::initialise_boot_core() };
+    console::initialise();
+    // SAFETY: the loader's tables are in use.
+    let (boot, map) = unsafe { requests::read() };
+    let words = CommandLine::parse(boot.command_line());
+    if words.quiet {
+        console::log::set_quiet();
+    }
+    // The loader's start, if it told, is where the boot's time begins.
+    let begin = words
+        .loader_tsc
+        .filter(|&begin| begin < start)
+        .unwrap_or(start);
+    time::set_base(begin);
+    let mut phases = Phases::new(begin);
+    phases.end_at("loader", start);
+    memory::direct::set_offset(boot.direct_map);
+    // SAFETY: once, with the loader's direct map, from its own answers.
+    let stacks = unsafe {
+        space::make_frames(&map);
+        space::make_tables(&map, boot.image);
+        Stacks::new(0).expect("no memory for stacks")
+    };
+    let root = space::space().root();
+    let top = stacks.top(Purpose::Work);
+    phases.end("memory");
+    // SAFETY: nobody else runs; `second` takes it out.
+    unsafe {
+        *KEEP.0.get() = Some(Kept {
+            boot,
+            map,
+            phases,
+            stacks,
+        })
+    };
+    // SAFETY: the tables map the image where it is, and the stack.
+    unsafe { viridis_change_tables(root, top, second) }
+}
+
+/// The boot core, on its own stack and page tables.
+extern "sysv64" fn second() -> ! {
+    // SAFETY: the kernel's tables are in use, and no other core runs.
+    unsafe { space::adopt() };
+    // SAFETY: `first` put it there and has ended.
+    let kept = unsafe { (*KEEP.0.get()).take() };
+    let Kept {
+        boot,
+        map,
+        mut phases,
+        stacks,
+    } = kept.expect("kept before the change of stacks");
+    // SAFETY: interrupts are off.
+    unsafe {
+        features::initialise();
+        startup::set_boot_stacks(&stacks);
+    }
+    let words = CommandLine::parse(boot.command_line());
+    // SAFETY: the root pointer is what the loader gave.
+    let machine = boot
+        .root_pointer
+        .and_then(|root| unsafe { Machine::read(root, space::map_table) }.ok());
+    let hpet = machine
+        .as_ref()
+        .and_then(|machine| machine.hpet)
+        .and_then(|address| {
+            // SAFETY: the registers that the tables name, driven only here.
+            unsafe {
+                Hpet::new(space::map_device(
+                    address,
+                    1024,
+                    Access::ReadWrite,
+                    Cache::Uncacheable,
+                ))
+            }
+        });
+    // SAFETY: nobody uses the 8254; interrupts are off.
+    let frequency = unsafe { tsc::frequency(hpet.as_ref()) };
+    let (hertz, source) = frequency.expect("no clock to calibrate the time-stamp counter by");
+    time::set_frequency(hertz);
+    // SAFETY: interrupts are off, and nobody uses the controllers.
+    unsafe { pic::disable(cpu::vector::LEGACY) };
+    // SAFETY: the boot core, once, interrupts off.
+    unsafe { startup::enable_apic(local::current()) };
+    let counts = timer::calibrate(local::current());
+    let mwait = park::choose();
+    if let Some(seconds) = boot.date.filter(|&seconds| seconds > 0).or_else(rtc::read) {
+        time::set_wall_clock(seconds);
+    }
+    phases.end("clocks");
+    info!(
+        "viridis {}, started by {}, revision {}",
+        env!("CARGO_PKG_VERSION"),
+        boot.loader(),
+        boot.revision
+    );
+    if !boot.command_line().is_empty() {
+        info!("command line: {}", boot.command_line());
+    }
+    let (free, total) = space::memory_bytes();
+    info!(
+        "memory: {} MiB free of {} MiB usable",
+        free >> 20,
+        total >> 20
+    );
+    info!(
+        "clocks: time-stamp counter {}.{:03} MHz from {source:?}{}; local timer {}; {}; idle by {}",
+        hertz / 1_000_000,
+        hertz / 1000 % 1000,
+        if tsc::invariant() { ", invariant" } else { "" },
+        counts.map_or("by deadline", |_| "counts"),
+        if startup::uses_x2apic() {
+            "x2APIC"
+        } else {
+            "xAPIC"
+        },
+        if mwait { "mwait" } else { "hlt" },
+    );
+    match &machine {
+        Some(machine) => route_serial(machine),
+        None => warn!("no ACPI tables: no input interrupts"),
+    }
+    screen::initialise(boot.screen);
+    files::archive::open(boot.archive.clone().map(|range| {
+        let bytes = (range.end - range.start) as usize;
+        // SAFETY: the module stays where the loader put it: its memory is never given to the allocator, and nobody writes it.
+        unsafe { core::slice::from_raw_parts(memory::direct::reach::<u8>(range.start), bytes) }
+    }));
+    phases.end("devices");
+
+    // SAFETY: the loader's memory is still there, and this is done once.
+    let all_up = unsafe { startup::start_others(&boot) };
+    phases.end("cores");
+    if all_up {
+        // SAFETY: every core that the loader started is on the kernel's tables and stacks, and its answers were copied.
+        let bytes = unsafe { space::reclaim(&map) };
+        info!("memory: {} KiB of the loader's reclaimed", bytes >> 10);
+    }
+    phases.end("reclaim");
+    console::input::start();
+    phases.log();
+    x86_64::instructions::interrupts::enable();
+    run::prepare(&words);
+    startup::release_others();
+    run::boot_core(words)
+}
+
+/// Lets the serial ports' interrupts come to this core.
+fn route_serial(machine: &Machine) {
+    let Ok(apic) = u8::try_from(local::current().apic_id()) else {
+        warn!("the boot core's APIC identifier does not fit the I/O APIC: no input interrupts");
+        return;
+    };
+    let mut wanted = [(4, cpu::vector::COM1, false), (3, cpu::vector::COM2, false)];
+    for entry in machine.io_apics() {
+        // SAFETY: the registers that the tables name, driven only here.
+        let mut chip = unsafe {
+            IoApic::new(
+                space::map_device(entry.address, 0x20, Access::ReadWrite, Cache::Uncacheable),
+                entry.base,
+            )
+        };
+        for (irq, vector, routed) in &mut wanted {
+            let interrupt = machine.isa_interrupt(*irq);
+            if chip.serves(interrupt.gsi) {
+                // SAFETY: every vector has a handler.
+                unsafe { chip.route(interrupt.gsi, interrupt.line, *vector, apic) };
+                *routed = true;
+            }
+        }
+    }
+    if wanted.iter().any(|&(_, _, routed)| !routed) {
+        warn!("no I/O APIC serves the serial ports: no input interrupts");
+    }
+}
+
+/// Another core, on the kernel's page tables and its own stack.
+pub(crate) extern "sysv64" fn other(this: NonNull<local::Local>) -> ! {
+    // SAFETY: the boot core gave this structure, which lives for ever, to this core alone; interrupts are off.
+    let this = unsafe { this.as_ref() };
+    // SAFETY: as above.
+    unsafe {
+        startup::initialise_other(this);
+        features::initialise();
+    }
+    startup::arrive(this);
+    x86_64::instructions::interrupts::enable();
+    startup::wait_for_release();
+    run::other_core(this.index())
+}

@@ -1,0 +1,123 @@
+//! Memory for the Vua heap: zeroed, in the lower half, mapped and unmapped at run time by any core.
+//!
+//! No core waits for another: an address that was unmapped is quarantined (see [`ranges`](super::ranges)) until every
+//! core has flushed its translation cache, which they are asked to do when enough has gathered.
+
+use super::{
+    VUA, VUA_END,
+    paging::{Access, Cache, LARGE, Properties},
+    ranges::Ranges,
+    space::{map_memory, memory_bytes, unmap_memory},
+};
+use crate::cpu;
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
+use spin::Mutex;
+
+const PROPERTIES: Properties = Properties {
+    access: Access::ReadWrite,
+    cache: Cache::WriteBack,
+    global: false,
+};
+
+struct Addresses {
+    ranges: Ranges,
+    /// The region has been given to `ranges`.
+    ready: bool,
+}
+
+static ADDRESSES: Mutex<Addresses> = Mutex::new(Addresses {
+    ranges: Ranges::new(),
+    ready: false,
+});
+
+/// The current epoch: counts requests to flush. A core that loads it and then flushes has forgotten all that was unmapped
+/// before that request.
+static EPOCH: AtomicU64 = AtomicU64::new(0);
+
+/// What the kernel keeps for its own heap and page tables when the Vua heap asks for memory.
+fn reserve(total: u64) -> u64 {
+    (total / 64).clamp(1 << 20, 16 << 20)
+}
+
+/// How many bytes of addresses may gather in quarantine before the cores are asked to flush: large enough that flushing costs
+/// nothing, small enough that the page tables of unused addresses stay small beside memory.
+fn patience(total: u64) -> u64 {
+    (total / 2).max(32 << 20)
+}
+
+/// Maps `bytes` bytes of zeroed memory aligned to `align`; see [`smp::platform::Platform::map`].
+pub fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    let (bytes, align) = (bytes as u64, align as u64);
+    debug_assert!(bytes % (64 << 10) == 0 && align.is_power_of_two() && align >= 64 << 10);
+    let (free, total) = memory_bytes();
+    if bytes == 0 || free.saturating_sub(reserve(total)) < bytes {
+        return None;
+    }
+    // Ranges that can hold a large page are laid out so that they do.
+    let align = if bytes >= LARGE {
+        align.max(LARGE)
+    } else {
+        align
+    };
+    let start = {
+        let mut addresses = ADDRESSES.lock();
+        if !addresses.ready {
+            addresses.ready = true;
+            addresses.ranges.insert(VUA, VUA_END - VUA);
+        }
+        if let Some(flushed) = cpu::lowest_flushed() {
+            addresses.ranges.release(flushed);
+        }
+        addresses.ranges.take(bytes, align)?
+    };
+    // SAFETY: the addresses are ours now.
+    if unsafe { map_memory(start, bytes, PROPERTIES, true, LARGE) }.is_err() {
+        // They were mapped for a moment, so a core may have cached them.
+        retire(start, bytes);
+        return None;
+    }
+    NonNull::new(start as *mut u8)
+}
+
+/// Gives memory back.
+///
+/// # Safety
+/// As for [`smp::platform::Platform::unmap`].
+pub unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+    let start = start.as_ptr().addr() as u64;
+    // SAFETY: the caller's promise; the addresses go into quarantine.
+    unsafe { unmap_memory(start, bytes as u64) };
+    retire(start, bytes as u64);
+}
+
+fn retire(start: u64, bytes: u64) {
+    let mut addresses = ADDRESSES.lock();
+    // What is unmapped now is forgotten by whoever flushes after the next request. The entries were cleared before this
+    // lock was taken, and requests are made under it.
+    let epoch = EPOCH.load(Ordering::Relaxed);
+    addresses.ranges.retire(start, bytes, epoch + 1);
+    // One request at a time: while a core has not flushed for the last one, another would not help.
+    if addresses.ranges.quarantined() > patience(memory_bytes().1)
+        && cpu::lowest_flushed() == Some(epoch)
+    {
+        EPOCH.store(epoch + 1, Ordering::Release);
+        drop(addresses);
+        cpu::request_flush();
+    }
+}
+
+/// Flushes this core's translations of the lower half; returns the epoch that this was in.
+pub(crate) fn flush() -> u64 {
+    let epoch = EPOCH.load(Ordering::Acquire);
+    // Kernel mappings are global and stay.
+    x86_64::instructions::tlb::flush_all();
+    epoch
+}
+
+/// How often the cores have been asked to flush.
+pub fn flushes() -> u64 {
+    EPOCH.load(Ordering::Relaxed)
+}
