@@ -99,10 +99,8 @@ fn every_word_comes_out_once() {
         let take = |n: usize| taken[n].fetch_add(1, Ordering::Relaxed);
         for n in 1..=count {
             push(&deque, n);
-            if n % 3 == 0
-                && let Some(n) = pop(&deque)
-            {
-                take(n);
+            if n % 3 == 0 {
+                pop(&deque).map(take);
             }
         }
         while let Some(n) = pop(&deque) {
