@@ -67,21 +67,20 @@ impl Heap {
     /// The one interned string with these bytes, made now if need be. Takes a lock, held for the time of an insertion.
     pub fn intern(&self, local: &LocalHeap, bytes: &[u8]) -> Result<Gc<Str>, NeedMemory> {
         let hash = Str::hash_of(bytes);
-        self.interned.with(|interned| {
-            if interned.used * 2 >= interned.places.len() {
-                interned.grow()?;
+        let mut interned = self.interned.lock();
+        if interned.used * 2 >= interned.places.len() {
+            interned.grow()?;
+        }
+        match interned.find(bytes, hash) {
+            Ok(string) => Ok(string),
+            Err(at) => {
+                let string = Str::new(local, bytes)?;
+                // Computed before anyone else can see it.
+                let _ = string.hash();
+                interned.places[at] = Some(string);
+                interned.used += 1;
+                Ok(string)
             }
-            match interned.find(bytes, hash) {
-                Ok(string) => Ok(string),
-                Err(at) => {
-                    let string = Str::new(local, bytes)?;
-                    // Computed before anyone else can see it.
-                    let _ = string.hash();
-                    interned.places[at] = Some(string);
-                    interned.used += 1;
-                    Ok(string)
-                }
-            }
-        })
+        }
     }
 }

@@ -179,10 +179,11 @@ impl LocalHeap {
 
     fn alloc_large(&self, bytes: usize) -> Option<NonNull<u8>> {
         let whole = bytes.checked_add(size_of::<Block>())?;
-        let (block, _) = self
-            .heap
-            .pool
-            .with(|pool| pool.take(self.heap.platform, self.program.get(), whole))?;
+        let (block, _) =
+            self.heap
+                .pool
+                .lock()
+                .take(self.heap.platform, self.program.get(), whole)?;
         // SAFETY: the run of blocks is ours alone.
         unsafe {
             block.as_ref().cpu.store(self.cpu, Ordering::Relaxed);
@@ -205,10 +206,11 @@ impl LocalHeap {
     }
 
     fn take_block(&self) -> Option<NonNull<Block>> {
-        let (block, zeroed) = self
-            .heap
-            .pool
-            .with(|pool| pool.take(self.heap.platform, self.program.get(), BLOCK_BYTES))?;
+        let (block, zeroed) =
+            self.heap
+                .pool
+                .lock()
+                .take(self.heap.platform, self.program.get(), BLOCK_BYTES)?;
         // SAFETY: the block is ours alone.
         unsafe {
             block.as_ref().cpu.store(self.cpu, Ordering::Relaxed);
@@ -225,7 +227,7 @@ impl LocalHeap {
     /// at most four different sizes, succeed until the next reservation or safepoint.
     #[inline]
     pub fn reserve(&self, bytes: usize) -> Result<(), NeedMemory> {
-        if self.stocked.get() >= RESERVED_CLASSES && bytes <= BLOCK_BYTES / 2 {
+        if self.stocked.get() >= RESERVED_CLASSES && bytes <= PAYLOAD_BYTES / 2 {
             Ok(())
         } else {
             self.reserve_slow(bytes)
@@ -234,8 +236,8 @@ impl LocalHeap {
 
     #[cold]
     fn reserve_slow(&self, bytes: usize) -> Result<(), NeedMemory> {
-        // A block of the largest class holds two cells and of every class is at least half full, so half of its bytes can be counted on.
-        let blocks = RESERVED_CLASSES + bytes / (BLOCK_BYTES / 2);
+        // Whatever the size, what is asked for fills at least half of a full block; and of each class one block may be all but empty.
+        let blocks = RESERVED_CLASSES + bytes / (PAYLOAD_BYTES / 2);
         while self.stocked.get() < blocks {
             let Some(block) = self.take_block() else {
                 return Err(NeedMemory { bytes });
@@ -257,9 +259,7 @@ impl LocalHeap {
                 return;
             };
             // SAFETY: the block was in the stock, so nothing uses it.
-            self.heap
-                .pool
-                .with(|pool| unsafe { pool.give(self.heap.platform, block) });
+            unsafe { self.heap.pool.lock().give(self.heap.platform, block) };
         }
     }
 
@@ -308,9 +308,7 @@ impl LocalHeap {
         let (class, program) = unsafe { (block.as_ref().class(), block.as_ref().program()) };
         if class == LARGE {
             // SAFETY: the object was the run's only one.
-            self.heap
-                .pool
-                .with(|pool| unsafe { pool.give(self.heap.platform, block) });
+            unsafe { self.heap.pool.lock().give(self.heap.platform, block) };
             return;
         }
         debug_assert_eq!(class as usize, class_of(bytes));

@@ -16,9 +16,13 @@ pub mod block;
 mod header;
 mod intern;
 mod local;
-mod lock;
 mod pool;
 mod publish;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -33,8 +37,8 @@ pub use publish::{TraceHook, Visit};
 
 use crate::value::Value;
 use intern::Interned;
-use lock::Lock;
 use pool::Pool;
+use sync::lock::Lock;
 
 /// Memory that an operation needs and did not get: the program is at its limit, or the machine has no more.
 ///
@@ -104,24 +108,26 @@ impl Heap {
     /// The program gets no block that would bring it above `bytes`; `None` is no limit. What it has already stays.
     /// Program 0 is the system's own. Fails when there is no memory for the account.
     pub fn set_limit(&self, program: u32, bytes: Option<usize>) -> Result<(), NeedMemory> {
-        self.pool.with(|pool| match pool.account(program) {
+        match self.pool.lock().account(program) {
             Some(account) => {
                 account.limit = bytes.unwrap_or(usize::MAX);
                 Ok(())
             }
             None => Err(NeedMemory { bytes: 64 }),
-        })
+        }
     }
 
     /// Bytes of the blocks charged to a program, free parts of them included.
     pub fn program_bytes(&self, program: u32) -> usize {
         self.pool
-            .with(|pool| pool.account(program).map_or(0, |account| account.bytes))
+            .lock()
+            .account(program)
+            .map_or(0, |account| account.bytes)
     }
 
     /// Bytes that the heap has got from the platform.
     pub fn mapped_bytes(&self) -> usize {
-        self.pool.with(|pool| pool.mapped())
+        self.pool.lock().mapped()
     }
 
     /// Calls `visit` with every block in use; a run of several only with its first.
@@ -129,11 +135,11 @@ impl Heap {
     /// # Safety
     /// In the collector's pause: no core takes or gives blocks meanwhile.
     pub unsafe fn blocks(&self, visit: &mut dyn FnMut(NonNull<Block>)) {
-        self.pool.with(|pool| pool.each(visit));
+        self.pool.lock().each(visit);
     }
 
     /// Calls `visit` with every interned string.
     pub fn interned(&self, visit: &mut dyn FnMut(Value)) {
-        self.interned.with(|interned| interned.each(visit));
+        self.interned.lock().each(visit);
     }
 }

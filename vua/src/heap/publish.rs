@@ -62,7 +62,7 @@ impl WorkList {
         f(unsafe { &mut *self.0.get() })
     }
 
-    fn push(&self, object: NonNull<Header>) -> Result<(), NeedMemory> {
+    pub(super) fn push(&self, object: NonNull<Header>) -> Result<(), NeedMemory> {
         self.with(|segments| {
             if segments.last().is_none_or(|s| s.len() == SEGMENT) {
                 let need = NeedMemory {
@@ -87,6 +87,11 @@ impl WorkList {
         self.with(|segments| segments.last().and_then(|s| s.last().copied()))
     }
 
+    #[cfg(test)]
+    pub(super) fn top_object(&self) -> Option<NonNull<Header>> {
+        self.top().map(|entry| entry.object)
+    }
+
     /// Sets the position of the entry that is `below` the top.
     fn set_position(&self, below: usize, position: usize) {
         self.with(|segments| {
@@ -103,7 +108,7 @@ impl WorkList {
     }
 
     /// Removes the entry that is `below` the top, 0 or 1, keeping the order of the others.
-    fn remove(&self, below: usize) {
+    pub(super) fn remove(&self, below: usize) {
         self.with(|segments| {
             let top = segments.last_mut().and_then(|s| s.pop());
             if segments.last().is_some_and(|s| s.is_empty()) {

@@ -11,6 +11,9 @@ mod integer;
 mod proto;
 mod string;
 
+#[cfg(test)]
+mod tests;
+
 use core::fmt;
 use core::ptr::NonNull;
 

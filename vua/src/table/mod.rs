@@ -31,6 +31,11 @@ mod length;
 pub mod nodes;
 mod radix;
 
+#[cfg(test)]
+mod concurrent_tests;
+#[cfg(test)]
+mod tests;
+
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
