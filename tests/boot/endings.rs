@@ -97,17 +97,3 @@ fn an_interrupt_cancels_the_program() {
         );
     }
 }
-
-#[test]
-fn a_kernel_panic() {
-    for cores in ["1", "4"] {
-        let outcome = boot(
-            &["--smp", cores, "--append", "fault=panic"],
-            &program("exit"),
-            &["0"],
-        );
-        assert_eq!(outcome.status, Some(101), "{}", outcome.error);
-        assert!(outcome.error.contains("panic"), "{}", outcome.error);
-        assert!(outcome.output.is_empty());
-    }
-}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tests::{boot, program};
+use tests::{boot, host_in, program, shipped};
 
 #[test]
 fn files_come_back_to_the_byte() {
@@ -45,4 +45,20 @@ fn files_come_back_from_a_program_that_fails() {
         fs::read(out.join("deep/in/folders.txt")).unwrap(),
         b"second version\n"
     );
+}
+
+#[test]
+fn a_picture_is_the_same_as_on_the_host() {
+    let (machine, host) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let arguments = ["64", "50", "picture.ppm"];
+    host_in(host.path(), 2, &shipped("mandelbrot"), &arguments).success();
+    boot(
+        &["--smp", "4", "--out", machine.path().to_str().unwrap()],
+        &shipped("mandelbrot"),
+        &arguments,
+    )
+    .success();
+    let picture = fs::read(host.path().join("picture.ppm")).unwrap();
+    assert_eq!(picture.len(), b"P6\n64 64\n255\n".len() + 64 * 64 * 3);
+    assert!(fs::read(machine.path().join("picture.ppm")).unwrap() == picture);
 }

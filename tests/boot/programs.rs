@@ -69,9 +69,11 @@ macro_rules! prints_the_same {
     };
 }
 
-prints_the_same!(mandelbrot, shipped("mandelbrot"), [] as [&str; 0]);
-prints_the_same!(nqueens, shipped("nqueens"), [] as [&str; 0]);
-prints_the_same!(wordcount, shipped("wordcount"), [] as [&str; 0]);
+prints_the_same!(mandelbrot, shipped("mandelbrot"), ["96", "60"]);
+prints_the_same!(nqueens, shipped("nqueens"), ["8"]);
+prints_the_same!(wordcount, shipped("wordcount"), ["data/logbook.txt", "20"]);
+prints_the_same!(hello, shipped("hello"), ["Ada", "Barbara", "Grace"]);
+prints_the_same!(fib, shipped("fib"), ["13"]);
 
 #[test]
 fn a_program_gets_its_arguments_modules_and_data() {

@@ -91,14 +91,26 @@ pub fn boot(options: &[&str], program: &Path, arguments: &[&str]) -> Outcome {
     run(&mut machine(options, program, arguments), b"")
 }
 
-/// The same program on the host, with this many workers.
+/// The same program on the host, with this many workers. What it writes goes nowhere.
+///
+/// # Panics
+/// If it cannot be started.
 pub fn host(workers: usize, program: &Path, arguments: &[&str]) -> Outcome {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    host_in(folder.path(), workers, program, arguments)
+}
+
+/// The same program on the host, with this many workers, in `folder`.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn host_in(folder: &Path, workers: usize, program: &Path, arguments: &[&str]) -> Outcome {
     let mut command = Command::new(built("vua"));
     command
         .args(["run", "--workers", &workers.to_string()])
         .arg(program)
         .args(arguments);
-    run(&mut command, b"")
+    run(command.current_dir(folder), b"")
 }
 
 /// Starts a command with pipes at its standard streams.
