@@ -104,7 +104,7 @@ fn an_undefined_instruction() {
 
 #[test]
 fn a_panic() {
-    is_reported("panic", "");
+    is_reported("panic", "panic at");
 }
 
 #[test]
