@@ -206,6 +206,7 @@ extern "sysv64" fn second() -> ! {
         Some(machine) => route_serial(machine),
         None => warn!("no ACPI tables: no input interrupts"),
     }
+    console::find_consoles();
     screen::initialise(boot.screen);
     files::archive::open(boot.archive.clone().map(|range| {
         let bytes = (range.end - range.start) as usize;
