@@ -104,6 +104,7 @@ extern "sysv64" fn first() -> ! {
     memory::direct::set_offset(boot.direct_map);
     // SAFETY: once, with the loader's direct map, from its own answers.
     let stacks = unsafe {
+        phases.end("entry");
         space::make_frames(&map);
         space::make_tables(&map, boot.image);
         Stacks::new(0).expect("no memory for stacks")

@@ -5,6 +5,10 @@
 //! bytes, so the allocator needs no other memory. Allocating and freeing take time proportional to the orders passed,
 //! never to the memory's size. Freeing joins buddies again (Knuth, TAOCP volume 1, section 2.5, "buddy system").
 //!
+//! Memory that was never used is not touched, and so not in these lists: it waits in ranges, of which a block is cut off when
+//! the lists have none. Under a hypervisor a first touch costs the host a page, often one of 2 MiB; a boot that linked all free
+//! blocks would take the whole of the guest's memory from the host, and seconds.
+//!
 //! The allocator reaches a frame through a direct map: physical address plus an offset, which changes once, when the kernel
 //! leaves the loader's page tables for its own.
 
@@ -17,6 +21,9 @@ pub const MAX_ORDER: usize = 9;
 const NOT_FREE: u8 = 0xff;
 /// End of a list.
 const NONE: u64 = u64::MAX;
+
+/// How many untouched ranges are remembered; what is added beyond is linked at once.
+const FRESH: usize = 128;
 
 /// What the first bytes of a free block hold: physical addresses of the neighbours in its list.
 #[repr(C)]
@@ -35,6 +42,9 @@ pub struct Frames {
     /// Number of state bytes.
     frames: u64,
     heads: [u64; MAX_ORDER + 1],
+    /// Free memory that was never touched: start and end, the first `fresh_ranges` of them.
+    fresh: [(u64, u64); FRESH],
+    fresh_ranges: usize,
     free: u64,
     total: u64,
 }
@@ -42,6 +52,17 @@ pub struct Frames {
 /// Bytes in a block of `order`.
 const fn bytes(order: usize) -> u64 {
     PAGE << order
+}
+
+/// Cuts the largest block off the start of a range that is aligned there and fits.
+fn cut(range: &mut (u64, u64)) -> Option<(u64, usize)> {
+    let (start, end) = *range;
+    let largest = ((start / PAGE).trailing_zeros() as usize).min(MAX_ORDER);
+    let order = (0..=largest)
+        .rev()
+        .find(|&order| start < end && bytes(order) <= end - start)?;
+    range.0 += bytes(order);
+    Some((start, order))
 }
 
 impl Frames {
@@ -62,6 +83,8 @@ impl Frames {
             states,
             frames,
             heads: [NONE; MAX_ORDER + 1],
+            fresh: [(0, 0); FRESH],
+            fresh_ranges: 0,
             free: 0,
             total: 0,
         };
@@ -90,19 +113,38 @@ impl Frames {
             start % PAGE == 0 && end % PAGE == 0 && end.div_ceil(PAGE) <= self.frames,
             "frames outside the map"
         );
-        self.total += end.saturating_sub(start);
-        let mut next = start;
-        while next < end {
-            // The largest block that is aligned here and fits.
-            let order = ((next / PAGE).trailing_zeros() as usize).min(MAX_ORDER);
-            let order = (0..=order)
-                .rev()
-                .find(|&order| bytes(order) <= end - next)
-                .unwrap_or(0);
-            // SAFETY: the caller's promise.
-            unsafe { self.free(next, order) };
-            next += bytes(order);
+        if start >= end {
+            return;
         }
+        self.total += end - start;
+        if let Some(range) = self.fresh.get_mut(self.fresh_ranges) {
+            *range = (start, end);
+            self.fresh_ranges += 1;
+            self.free += end - start;
+            return;
+        }
+        let mut rest = (start, end);
+        while let Some((block, order)) = cut(&mut rest) {
+            // SAFETY: the caller's promise.
+            unsafe { self.free(block, order) };
+        }
+    }
+
+    /// Moves a block of untouched memory to the lists; false when there is none left.
+    fn refill(&mut self) -> bool {
+        while self.fresh_ranges > 0 {
+            // The first range first, so that memory is used from below.
+            if let Some((block, order)) = cut(&mut self.fresh[0]) {
+                // It is counted as free already.
+                self.free -= bytes(order);
+                // SAFETY: memory that `add`'s caller gave, not in the lists so far.
+                unsafe { self.free(block, order) };
+                return true;
+            }
+            self.fresh_ranges -= 1;
+            self.fresh.copy_within(1..=self.fresh_ranges, 0);
+        }
+        false
     }
 
     /// Bytes free.
@@ -118,7 +160,13 @@ impl Frames {
     /// Takes a block of 2^`order` frames (at most [`MAX_ORDER`]), aligned to its size; its content is arbitrary. `None`
     /// when there is no such block, though smaller ones may be free.
     pub fn allocate(&mut self, order: usize) -> Option<u64> {
-        let found = (order..=MAX_ORDER).find(|&larger| self.heads[larger] != NONE)?;
+        let found = loop {
+            match (order..=MAX_ORDER).find(|&larger| self.heads[larger] != NONE) {
+                Some(found) => break found,
+                None if self.refill() => {}
+                None => return None,
+            }
+        };
         let block = self.heads[found];
         self.unlink(block, found);
         // Split, keeping the lower half and freeing the upper one each time.
