@@ -45,7 +45,7 @@ pub fn search_root_pointer(memory: &impl PhysicalMemory) -> Option<u64> {
 }
 
 /// The MADT's bytes, header included, or `None` if any pointer on the way to it or checksum is wrong.
-pub fn madt<'m>(memory: &'m impl PhysicalMemory, rsdp: u64) -> Option<&'m [u8]> {
+pub fn madt(memory: &impl PhysicalMemory, rsdp: u64) -> Option<&[u8]> {
     if !is_root_pointer(memory, rsdp) {
         return None;
     }

@@ -301,12 +301,12 @@ impl MemoryMap {
         if region.base == region.end {
             return Ok(());
         }
-        if let Some(last) = self.regions[..self.count].last_mut()
-            && last.kind == region.kind
-            && last.end == region.base
-        {
-            last.end = region.end;
-            return Ok(());
+        match self.regions[..self.count].last_mut() {
+            Some(last) if last.kind == region.kind && last.end == region.base => {
+                last.end = region.end;
+                return Ok(());
+            }
+            _ => {}
         }
         *self
             .regions
@@ -336,7 +336,6 @@ impl MemoryMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec::Vec;
 
     const GIB: u64 = 1 << 30;
 
@@ -396,7 +395,7 @@ mod tests {
             region(0x200800, 0x201800, Kind::Reserved),
             region(0x180000, 0x300000, Kind::Usable),
             region(0x201000, 0x202000, Kind::AcpiNvs),
-            region(u64::MAX - 0x1800, u64::MAX, Kind::Usable),
+            region(u64::MAX - 0x2800, u64::MAX, Kind::Usable),
         ])
         .unwrap();
         check(&map);
@@ -409,11 +408,8 @@ mod tests {
                 region(0x201800, 0x202000, Kind::AcpiNvs),
                 region(0x202000, GIB, Kind::Usable),
                 region(4 * GIB, 5 * GIB, Kind::Usable),
-                region(u64::MAX - 0xfff, u64::MAX & !0xfff, Kind::Usable),
+                region(u64::MAX - 0x1fff, u64::MAX - 0xfff, Kind::Usable),
             ]
-            .into_iter()
-            .filter(|region| region.base < region.end)
-            .collect::<Vec<_>>()
         );
     }
 

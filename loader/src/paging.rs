@@ -3,7 +3,7 @@
 //! Always true: an entry that is present and not a leaf points to a table that this [`AddressSpace`] allocated; a leaf,
 //! once made, is never changed.
 
-use crate::PAGE;
+use crate::{PAGE, align_down};
 use core::fmt;
 
 /// Where page tables live. The loader's are in the machine's memory; the tests' in a vector.
@@ -146,7 +146,7 @@ impl<M: TableMemory> AddressSpace<M> {
                 level -= 1;
                 continue;
             }
-            let fits = (virtual_address | physical).is_multiple_of(size)
+            let fits = align_down(virtual_address | physical, size) == virtual_address | physical
                 && length >= size
                 && size <= largest
                 && (level < 2 || (level == 2 && self.gigabyte_pages));

@@ -15,25 +15,25 @@ const COMMAND_LINE_CAPACITY: usize = 64 << 10;
 /// The most entries that are believed of the memory map.
 const MAP_CAPACITY: u32 = 1024;
 
-/// What may be wrong with the start information.
+/// What may be missing in the start information.
 #[derive(Clone, Copy, Debug)]
 pub enum Error {
-    /// There is none.
-    NoStartInfo,
-    /// It has no memory map: version 0.
-    NoMemoryMap,
-    /// No `-initrd` was given.
-    NoBootImage,
+    /// All of it.
+    StartInfo,
+    /// The memory map, as in version 0.
+    MemoryMap,
+    /// The boot image: no `-initrd` was given.
+    BootImage,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Error::NoStartInfo => {
+            Error::StartInfo => {
                 "no PVH start information: start the loader with qemu-system-x86_64 -kernel"
             }
-            Error::NoMemoryMap => "the PVH start information has no memory map",
-            Error::NoBootImage => "no boot image: give one with -initrd",
+            Error::MemoryMap => "the PVH start information has no memory map",
+            Error::BootImage => "no boot image: give one with -initrd",
         })
     }
 }
@@ -63,17 +63,17 @@ impl StartInfo {
     /// Reads the structure at a physical address. What it points to stays where it is: in firmware's memory and in RAM
     /// that the loader does not write.
     pub fn read(physical: u64) -> Result<StartInfo, Error> {
-        let info = MEMORY.bytes(physical, 56).ok_or(Error::NoStartInfo)?;
+        let info = MEMORY.bytes(physical, 56).ok_or(Error::StartInfo)?;
         let half = |offset| u32_at(info, offset).unwrap_or_default();
         let word = |offset| u64_at(info, offset).unwrap_or_default();
         if half(0) != MAGIC {
-            return Err(Error::NoStartInfo);
+            return Err(Error::StartInfo);
         }
         let (version, modules, entries) = (half(4), half(12), half(48));
         let map = (version >= 1 && (1..=MAP_CAPACITY).contains(&entries))
             .then(|| MEMORY.bytes(word(40), 24 * entries as usize))
             .flatten()
-            .ok_or(Error::NoMemoryMap)?;
+            .ok_or(Error::MemoryMap)?;
         let module = (modules > 0).then(|| MEMORY.bytes(word(16), 32)).flatten();
         Ok(StartInfo {
             map,
@@ -104,11 +104,11 @@ impl StartInfo {
 
     /// The boot image's bytes.
     pub fn boot_image_bytes(&self) -> Result<&'static [u8], Error> {
-        let (base, length) = self.boot_image.ok_or(Error::NoBootImage)?;
+        let (base, length) = self.boot_image.ok_or(Error::BootImage)?;
         MEMORY
             .bytes(base, length as usize)
             .filter(|bytes| !bytes.is_empty())
-            .ok_or(Error::NoBootImage)
+            .ok_or(Error::BootImage)
     }
 }
 

@@ -122,7 +122,7 @@ pvh_start:
 // No 64-bit mode: say so on COM2 and leave QEMU.
 no_long_mode:
     mov esi, offset no_long_mode_message
-    mov ecx, no_long_mode_length
+    mov ecx, offset no_long_mode_length
 5:
     mov dx, 0x2fd
     in al, dx
