@@ -1,7 +1,13 @@
 //! Bytecode: the table of instructions, compiled functions, their disassembly and the verifier.
 
+#![deny(unsafe_code)]
+
+mod disassemble;
 pub mod function;
 pub mod instructions;
+mod verify;
 
+pub use disassemble::disassemble;
 pub use function::{Capture, CaptureKind, CaptureSource, Constant, Function, LocalName};
 pub use instructions::Op;
+pub use verify::{VerifyError, verify};

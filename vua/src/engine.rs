@@ -1,0 +1,574 @@
+//! The engine: one program on all cores of a platform.
+//!
+//! ```text
+//! let engine = Engine::new(platform, Options::default())?;
+//! engine.load_program("a.vua", source, &arguments)?;
+//! // on every core:
+//! let status = engine.work(cpu);
+//! ```
+//!
+//! # How a program ends
+//! Each core counts the tasks that were spawned and that ended on it. The program is over when its main function has ended and the two
+//! sums are equal: a core that finds nothing to do reads all counts of ended tasks and then, after a fence, all counts of spawned ones. Both only grow, and
+//! an ended task was spawned before, so equal sums mean that at the moment between the two readings no task was alive, and a dead
+//! program spawns none. Whoever finds that out reports, sets the status and closes the scheduler, upon which every core's [`Engine::work`] returns.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering, fence};
+
+use smp::platform::{Cpu, Platform, Stream};
+use smp::safepoint::{CANCEL, Control, Epoch, INPUT};
+use smp::scheduler::Scheduler;
+use sync::CachePadded;
+use sync::lock::Lock;
+
+use crate::compile::Diagnostic;
+use crate::heap::{Heap, LocalHeap, NeedMemory};
+use crate::interp::{Core, Vm};
+use crate::library::Builder;
+use crate::object::{Closure, Gc, Proto, Str};
+use crate::table::{Retired, Table};
+use crate::task::{State, Task};
+use crate::value::Value;
+
+/// Exit statuses that the engine itself gives.
+pub mod status {
+    /// An uncaught error, or a deadlock.
+    pub const ERROR: i32 = 1;
+    /// The program was cancelled from outside.
+    pub const CANCELLED: i32 = 130;
+    /// The largest status that a program can give.
+    pub const LARGEST: i32 = 63;
+}
+
+macro_rules! metamethods {
+    ($($name:ident $text:literal)*) => {
+        /// The metamethods, and what else metatables hold for the language. The first eight are looked up most and cached in their metatable's header.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        #[allow(missing_docs, reason = "their names say it")]
+        pub enum Metamethod { $($name),* }
+        const METAMETHODS: &[&str] = &[$($text),*];
+    };
+}
+
+metamethods! {
+    Index "__index" Newindex "__newindex" Eq "__eq" Len "__len" Call "__call" Lt "__lt" Le "__le" Concat "__concat"
+    Add "__add" Sub "__sub" Mul "__mul" Div "__div" Mod "__mod" Idiv "__idiv" Pow "__pow" Unm "__unm"
+    Band "__band" Bor "__bor" Bxor "__bxor" Shl "__shl" Shr "__shr" Bnot "__bnot" Name "__name"
+    Tostring "__tostring" Pairs "__pairs" Metatable "__metatable" Close "__close" Gc "__gc" Mode "__mode"
+}
+
+/// What `type` may answer.
+const TYPE_NAMES: &[&str] = &["nil", "boolean", "number", "string", "table", "function", "task", "thread", "struct", "array", "userdata"];
+
+/// How many metamethods a table's header caches.
+const CACHED: u8 = 8;
+
+/// How an engine is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Seeds the order in which cores look at each other for work; 0 takes the platform's entropy.
+    pub seed: u64,
+}
+
+/// Why a program was not loaded.
+pub enum LoadError {
+    /// It does not compile.
+    Compile(Vec<Diagnostic>),
+    /// The compiler's output was refused: a fault of the compiler.
+    Verify(String),
+    /// There is not enough memory for it.
+    Memory,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Compile(diagnostics) => {
+                for (i, diagnostic) in diagnostics.iter().enumerate() {
+                    if i > 0 {
+                        writeln!(f)?;
+                    }
+                    write!(f, "{diagnostic}")?;
+                }
+                Ok(())
+            }
+            LoadError::Verify(text) => write!(f, "bytecode refused: {text}"),
+            LoadError::Memory => f.write_str("not enough memory to load the program"),
+        }
+    }
+}
+
+impl fmt::Debug for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<NeedMemory> for LoadError {
+    fn from(_: NeedMemory) -> LoadError {
+        LoadError::Memory
+    }
+}
+
+/// Tasks spawned and ended on a core, written by that core alone.
+#[derive(Default)]
+struct Lives {
+    spawned: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// A core's machine, used by the core's own loop and by nobody else once that runs.
+struct Machine(UnsafeCell<Vm>);
+
+// SAFETY: each is used by one core: `Engine::work` refuses a second one (the scheduler's worker is taken), and `Engine` itself uses the first before any core works.
+unsafe impl Sync for Machine {}
+
+/// See the module.
+pub struct Engine {
+    platform: &'static dyn Platform,
+    heap: &'static Heap,
+    scheduler: Scheduler<Gc<Task>>,
+    machines: Box<[&'static Machine]>,
+    lives: Box<[CachePadded<Lives>]>,
+    /// Metamethods' names, interned.
+    names: Vec<Value>,
+    out_of_memory: Value,
+    /// The names of types, interned.
+    type_names: Vec<(&'static str, Value)>,
+    /// The global `next`, as it was at first.
+    next: Value,
+    globals: Value,
+    string_metatable: AtomicPtr<Table>,
+    task_metatable: Option<Gc<Table>>,
+    main: AtomicPtr<Task>,
+    main_ended: AtomicBool,
+    status: AtomicI32,
+    closed: AtomicBool,
+    /// Tasks that wait for a shared table's growth.
+    writers: Lock<Vec<(Gc<Table>, Gc<Task>)>>,
+    /// Tasks that wait for input.
+    readers: Lock<Vec<Gc<Task>>>,
+    input: AtomicBool,
+    /// Tasks that failed, for the report at the end.
+    failed: Lock<Vec<Gc<Task>>>,
+    /// Blocks that shared tables no longer use, until a handshake has passed.
+    retired: Lock<Vec<(Epoch, Retired)>>,
+}
+
+// SAFETY: handles of objects are plain addresses; what they lead to is shared by the rules of each kind.
+unsafe impl Sync for Engine {}
+// SAFETY: as above.
+unsafe impl Send for Engine {}
+
+impl Engine {
+    /// An engine for all cores of the platform. It and its heap live for good.
+    pub fn new(platform: &'static dyn Platform, options: Options) -> Result<&'static Engine, NeedMemory> {
+        let heap: &'static Heap = Box::leak(Box::new(Heap::new(platform)));
+        let local = LocalHeap::new(heap, 0);
+        let mut names = Vec::new();
+        for name in METAMETHODS {
+            names.push(heap.intern(&local, name.as_bytes())?.value());
+        }
+        let out_of_memory = heap.intern(&local, b"not enough memory")?.value();
+        let globals = Table::new(&local, 0, 64)?;
+        let mut builder = Builder::new(heap, &local, globals);
+        crate::library::open(&mut builder, platform)?;
+        crate::task::library::open(&mut builder)?;
+        let next = builder.globals().get(heap.intern(&local, b"next")?.value());
+        let mut type_names = Vec::new();
+        for name in TYPE_NAMES {
+            type_names.push((*name, heap.intern(&local, name.as_bytes())?.value()));
+        }
+        let (strings, tasks) = (builder.string_metatable(), builder.task_metatable());
+
+        // The engine and the cores' machines refer to each other: the engine's place comes first.
+        let place: &'static mut core::mem::MaybeUninit<Engine> = Box::leak(Box::new(core::mem::MaybeUninit::uninit()));
+        // SAFETY: nothing reads through this reference before the engine is written below.
+        let engine: &'static Engine = unsafe { &*place.as_ptr() };
+        let mut first = Some(local);
+        let machines: Box<[&'static Machine]> = (0..platform.cpus())
+            .map(|cpu| {
+                let local = first.take().unwrap_or_else(|| LocalHeap::new(heap, cpu));
+                let vm = Vm::new(Core::new(cpu, engine, local));
+                &*Box::leak(Box::new(Machine(UnsafeCell::new(vm))))
+            })
+            .collect();
+        // SAFETY: other cores use a machine's control only, which is all atomics; the address is stable.
+        let controls: Box<[&'static Control]> = machines.iter().map(|machine| unsafe { &*(&raw const (*machine.0.get()).control) }).collect();
+        let seed = if options.seed == 0 { platform.entropy() } else { options.seed };
+        place.write(Engine {
+            platform,
+            heap,
+            scheduler: Scheduler::new(platform, controls, seed),
+            lives: machines.iter().map(|_| CachePadded::new(Lives::default())).collect(),
+            machines,
+            names,
+            out_of_memory,
+            type_names,
+            next,
+            globals: globals.value(),
+            string_metatable: AtomicPtr::new(strings.map_or(core::ptr::null_mut(), |t| t.as_ptr())),
+            task_metatable: tasks,
+            main: AtomicPtr::new(core::ptr::null_mut()),
+            main_ended: AtomicBool::new(false),
+            status: AtomicI32::new(0),
+            closed: AtomicBool::new(false),
+            writers: Lock::new(Vec::new()),
+            readers: Lock::new(Vec::new()),
+            input: AtomicBool::new(false),
+            failed: Lock::new(Vec::new()),
+            retired: Lock::new(Vec::new()),
+        });
+        Ok(engine)
+    }
+
+    /// Compiles and loads the program that [`work`](Self::work) will run. To be called once, before any core works.
+    pub fn load_program(&'static self, path: &str, source: &[u8], arguments: &[&[u8]]) -> Result<(), LoadError> {
+        let function = crate::compile::compile(source, path).map_err(LoadError::Compile)?;
+        crate::bytecode::verify(&function).map_err(|e| LoadError::Verify(format!("{e}")))?;
+        // SAFETY: no core works yet.
+        let core = unsafe { &mut (*self.machines[0].0.get()).core };
+        let closure = self.closure(&core.heap, &function)?;
+        let mut values = Vec::new();
+        let list = Table::new(&core.heap, arguments.len(), 2)?;
+        list.set_int(&core.heap, 0, Str::new(&core.heap, path.as_bytes())?.value()).map_err(|_| LoadError::Memory)?;
+        for (i, argument) in arguments.iter().enumerate() {
+            let value = Str::new(&core.heap, argument)?.value();
+            list.set_int(&core.heap, i as i64 + 1, value).map_err(|_| LoadError::Memory)?;
+            values.push(value);
+        }
+        if let Some(globals) = self.globals.as_table() {
+            let name = self.heap.intern(&core.heap, b"arg")?.value();
+            globals.set(&core.heap, name, list.value()).map_err(|_| LoadError::Memory)?;
+        }
+        // The main task's function and arguments are reached by it alone: nothing is published yet.
+        let main = Task::new(&core.heap, closure.value(), &values, None)?;
+        self.main.store(main.as_ptr(), Ordering::Release);
+        self.lives[0].spawned.store(1, Ordering::Release);
+        self.scheduler.inject(main);
+        Ok(())
+    }
+
+    /// A closure of a compiled main chunk, with the globals as its environment.
+    pub(crate) fn closure(&self, local: &LocalHeap, function: &crate::bytecode::Function) -> Result<Gc<Closure>, NeedMemory> {
+        let proto = Proto::load(local, self.heap, function)?;
+        let closure = Closure::new(local, proto, function.captures.len())?;
+        if !function.captures.is_empty() {
+            // SAFETY: a main chunk's only capture is its environment, a value.
+            unsafe { closure.set_capture(0, self.globals) };
+        }
+        Ok(closure)
+    }
+
+    /// The calling core's loop: runs tasks until the program has ended, and returns its status. To be called once on each core.
+    ///
+    /// # Panics
+    /// If another core works as `cpu`.
+    pub fn work(&'static self, cpu: Cpu) -> i32 {
+        let worker = self.scheduler.worker(cpu);
+        // SAFETY: the worker is taken, so this core alone uses the machine.
+        let vm = unsafe { &mut *self.machines[cpu].0.get() };
+        vm.core.set_worker(worker);
+        vm.run_tasks();
+        vm.core.drop_worker();
+        self.status.load(Ordering::Acquire)
+    }
+
+    /// Ends the program with status 130. Lock-free; callable from interrupt handlers.
+    pub fn cancel(&self) {
+        self.end(status::CANCELLED);
+    }
+
+    /// The heartbeat of a core: to be called when what [`Platform::heartbeat`] asked for is due. Lock-free; callable from interrupt handlers.
+    pub fn beat(&self, cpu: Cpu) {
+        self.scheduler.safepoints().post(cpu, smp::safepoint::HEARTBEAT);
+    }
+
+    /// Tells that input has arrived or ended. Lock-free; callable from interrupt handlers.
+    pub fn input_arrived(&self) {
+        self.input.store(true, Ordering::Release);
+        self.scheduler.safepoints().post(0, INPUT);
+    }
+
+    /// Ends the program at once with this status, unless it has ended.
+    pub(crate) fn end(&self, status: i32) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.status.store(status, Ordering::Release);
+            self.scheduler.safepoints().post_all(CANCEL);
+            self.scheduler.close();
+        }
+    }
+
+    /// Ends the program as `os.exit` does; statuses outside 0 to 63 become 63.
+    pub fn exit(&self, status: i64) {
+        self.end(if (0..=status::LARGEST as i64).contains(&status) { status as i32 } else { status::LARGEST });
+    }
+
+    /// What every core counted, as one line of JSON.
+    pub fn stats(&self) -> String {
+        let mut text = String::from("{\"cores\":[");
+        for cpu in 0..self.scheduler.cpus() {
+            if cpu > 0 {
+                text.push(',');
+            }
+            text.push_str(&format!("{{\"cpu\":{cpu}"));
+            self.scheduler.stats(cpu).each(|name, count| text.push_str(&format!(",\"{name}\":{count}")));
+            // SAFETY: the core has stopped working, or only counts: a torn reading is a stale number.
+            let counters = unsafe { (&raw const (*self.machines[cpu].0.get()).core.counters).read() };
+            text.push_str(&format!(
+                ",\"splits\":{},\"polls\":{},\"growths\":{},\"preemptions\":{}}}",
+                counters.splits, counters.polls, counters.growths, counters.preemptions
+            ));
+        }
+        text.push_str(&format!("],\"heap_bytes\":{}}}", self.heap.mapped_bytes()));
+        text
+    }
+
+    /// What it runs on.
+    pub fn platform(&self) -> &'static dyn Platform {
+        self.platform
+    }
+
+    /// The common part of the heap.
+    pub fn heap(&self) -> &'static Heap {
+        self.heap
+    }
+
+    /// The program's globals.
+    pub fn globals(&self) -> Value {
+        self.globals
+    }
+
+    pub(crate) fn scheduler(&self) -> &Scheduler<Gc<Task>> {
+        &self.scheduler
+    }
+
+    /// The name of a type as a value.
+    pub(crate) fn type_name_string(&self, name: &'static str) -> Value {
+        self.type_names.iter().find(|(known, _)| *known == name).map_or(Value::NIL, |(_, value)| *value)
+    }
+
+    /// What `pairs` gives as iterator.
+    pub(crate) fn next_function(&self) -> Value {
+        self.next
+    }
+
+    pub(crate) fn task_metatable(&self) -> Option<Gc<Table>> {
+        self.task_metatable
+    }
+
+    pub(crate) fn out_of_memory(&self) -> Value {
+        self.out_of_memory
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// A value's metatable.
+    #[inline]
+    pub(crate) fn metatable(&self, value: Value) -> Option<Gc<Table>> {
+        if let Some(table) = value.as_table() {
+            return table.metatable();
+        }
+        if value.as_str().is_some() {
+            let strings = self.string_metatable.load(Ordering::Acquire);
+            // SAFETY: null, or the strings' metatable, which lives as long as the engine.
+            return core::ptr::NonNull::new(strings).map(|t| unsafe { Gc::from_ptr(t) });
+        }
+        crate::task::library::metatable(self, value)
+    }
+
+    /// A value's metamethod; nil if it has none.
+    #[inline]
+    pub(crate) fn metamethod(&self, value: Value, event: Metamethod) -> Value {
+        match self.metatable(value) {
+            None => Value::NIL,
+            Some(table) => {
+                let name = self.names[event as usize];
+                if (event as u8) < CACHED { table.metamethod(event as u8, name) } else { table.get(name) }
+            }
+        }
+    }
+
+    /// The metamethod of the first operand, else of the second.
+    pub(crate) fn binary_metamethod(&self, x: Value, y: Value, event: Metamethod) -> Value {
+        let handler = self.metamethod(x, event);
+        if handler.is_nil() { self.metamethod(y, event) } else { handler }
+    }
+
+    /// A field of a value's metatable that has a meaning to the language, by its name.
+    ///
+    /// # Panics
+    /// If the language gives that name no meaning.
+    pub(crate) fn metafield(&self, value: Value, name: &str) -> Value {
+        let Some(table) = self.metatable(value) else { return Value::NIL };
+        match METAMETHODS.iter().position(|known| *known == name) {
+            Some(index) => table.get(self.names[index]),
+            None => unreachable!("{name} is no metamethod"),
+        }
+    }
+
+    /// The name of a value's type for messages: `__name` of a table's metatable, if that is a string.
+    pub(crate) fn type_name(&self, value: Value) -> &'static str {
+        if value.as_table().is_some()
+            && let Some(name) = self.metafield(value, "__name").as_str()
+            && let Some(name) = name.to_utf8()
+        {
+            return name;
+        }
+        crate::interp::throw::type_name(value)
+    }
+
+    pub(crate) fn count_spawn(&self, cpu: Cpu) {
+        let count = &self.lives[cpu].spawned;
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    pub(crate) fn count_end(&self, cpu: Cpu) {
+        let count = &self.lives[cpu].ended;
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    pub(crate) fn is_main(&self, task: Gc<Task>) -> bool {
+        self.main.load(Ordering::Relaxed) == task.as_ptr()
+    }
+
+    /// The main function has ended: an error ends the program, else its tasks go on.
+    pub(crate) fn main_ended(&self, _core: &mut Core, task: Gc<Task>, state: State) {
+        if state == State::Failed {
+            self.report(task);
+            self.end(status::ERROR);
+            return;
+        }
+        self.main_ended.store(true, Ordering::SeqCst);
+        self.end_if_done();
+    }
+
+    /// Ends the program if no task is left. See the module for why equal sums prove it.
+    pub(crate) fn end_if_done(&self) -> bool {
+        if !self.main_ended.load(Ordering::SeqCst) {
+            return self.is_closed();
+        }
+        let ended: u64 = self.lives.iter().map(|l| l.ended.load(Ordering::Acquire)).sum();
+        fence(Ordering::SeqCst);
+        let spawned: u64 = self.lives.iter().map(|l| l.spawned.load(Ordering::Acquire)).sum();
+        if ended != spawned {
+            return self.is_closed();
+        }
+        let failed = core::mem::take(&mut *self.failed.lock());
+        let mut status = 0;
+        for task in failed {
+            if !task.is_observed() {
+                status = status::ERROR;
+                if !self.is_closed() {
+                    self.report(task);
+                }
+            }
+        }
+        self.end(status);
+        true
+    }
+
+    /// Every task waits and nothing can wake one: says so and ends the program.
+    pub(crate) fn deadlock(&self) {
+        if !self.is_closed() {
+            self.platform.write(Stream::Error, b"vua: deadlock: every task of the program waits for another one to end\n");
+            self.end(status::ERROR);
+        }
+    }
+
+    pub(crate) fn add_failed(&self, task: Gc<Task>) {
+        self.failed.lock().push(task);
+    }
+
+    /// Writes a task's error and traceback.
+    fn report(&self, task: Gc<Task>) {
+        let error = task.fields().result.get();
+        let text = crate::task::library::error_text(self, error);
+        let mut message = Vec::from(&b"vua: "[..]);
+        message.extend_from_slice(&text);
+        message.push(b'\n');
+        if let Some(traceback) = task.traceback() {
+            message.extend_from_slice(traceback.as_bytes());
+            message.push(b'\n');
+        }
+        self.platform.write(Stream::Error, &message);
+    }
+
+    /// Queues a suspended task until a table has grown; `false` if it has.
+    pub(crate) fn add_writer(&self, table: Gc<Table>, task: Gc<Task>) -> bool {
+        let mut writers = self.writers.lock();
+        // The mark is cleared before the list is looked at, so who sees it here is found there.
+        if !crate::task::wait::is_growing(table) {
+            return false;
+        }
+        writers.push((table, task));
+        true
+    }
+
+    /// Wakes the tasks that waited for a table's growth.
+    pub(crate) fn wake_writers(&self, table: Gc<Table>) {
+        let mut woken = Vec::new();
+        self.writers.lock().retain(|(waits_for, task)| {
+            if *waits_for == table {
+                woken.push(*task);
+            }
+            *waits_for != table
+        });
+        for task in woken {
+            task.set_state(State::Ready);
+            self.scheduler.inject(task);
+        }
+    }
+
+    pub(crate) fn add_reader(&self, task: Gc<Task>) {
+        self.readers.lock().push(task);
+        if self.input.load(Ordering::Acquire) {
+            self.wake_readers();
+        }
+    }
+
+    pub(crate) fn waits_for_input(&self) -> bool {
+        !self.readers.lock().is_empty()
+    }
+
+    /// Makes the tasks that wait for input look again.
+    pub(crate) fn wake_readers(&self) {
+        self.input.store(false, Ordering::Release);
+        let readers = core::mem::take(&mut *self.readers.lock());
+        for task in readers {
+            task.set_state(State::Ready);
+            self.scheduler.inject(task);
+        }
+    }
+
+    /// Keeps a block that readers may still look at until every core has passed a safepoint, and frees those for which that is so.
+    pub(crate) fn retire(&self, local: &LocalHeap, block: Retired) {
+        let epoch = self.scheduler.safepoints().request();
+        let mut ready = Vec::new();
+        {
+            let mut retired = self.retired.lock();
+            let mut i = 0;
+            while i < retired.len() {
+                if self.scheduler.safepoints().is_complete(retired[i].0) {
+                    ready.push(retired.swap_remove(i).1);
+                } else {
+                    i += 1;
+                }
+            }
+            retired.push((epoch, block));
+        }
+        for block in ready {
+            // SAFETY: every core has passed a safepoint since the table stopped using the block.
+            unsafe { block.release(local) };
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Calls and returns off the fast path.
+
+use alloc::format;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::core_state::{Core, Step, Vm};
+use super::dispatch::{Exit, closure_of, get, put};
+use super::frame::{Continuation, Frame, Link, MAX_SLOTS, SLACK};
+use super::native::{Call, NativeFn, Next, Throw};
+use super::throw::{Flow, Leave, fail};
+use crate::bytecode::instructions::{Extension, Op, a, ad, b, c, d, j};
+use crate::engine::Metamethod;
+use crate::object::Closure;
+use crate::task::{free_stack, new_stack};
+use crate::value::{Tag, Value};
+
+/// The code with which a suspended native goes on: `NATIVE` with operand A set, so that its handler takes [`Core::step`] instead of the arguments.
+static RESUME_NATIVE: AtomicU32 = AtomicU32::new(ad(Op::NATIVE, 1, 0));
+
+impl Core {
+    /// Prepares to run the native in the frame at `base` again, with [`Core::step`].
+    pub(crate) fn resume_native(&mut self, base: *mut u64) {
+        self.base = base;
+        self.pc = &RESUME_NATIVE;
+    }
+
+    /// Makes room for `slots` above `from`, and [`SLACK`] above those. The stack may move: `base` follows, and what `from` was is returned.
+    pub(crate) fn ensure(&mut self, from: *mut u64, slots: usize) -> Result<*mut u64, Leave> {
+        let free = (self.stack_end as usize).saturating_sub(from as usize) / 8;
+        if slots + SLACK <= free {
+            return Ok(from);
+        }
+        // SAFETY: all three point into the task's stack.
+        let (used, base, size) = unsafe { (from.offset_from(self.stack) as usize, self.base.offset_from(self.stack) as usize, self.stack_end.offset_from(self.stack) as usize) };
+        let needed = used + slots + SLACK;
+        // An error's handlers get some more than the program that overflowed.
+        if needed > MAX_SLOTS {
+            return fail("stack overflow".into());
+        }
+        let new_size = needed.max(size * 2).min(MAX_SLOTS + SLACK);
+        let new = new_stack(&self.heap, new_size)?;
+        // SAFETY: the new stack is larger; the old one is the task's own and used by nobody else. `base` may lie above `from`, with arguments at it.
+        unsafe {
+            core::ptr::copy_nonoverlapping(self.stack, new, size);
+            free_stack(&self.heap, self.stack, size);
+            self.stack = new;
+            self.stack_end = new.add(new_size);
+            self.base = new.add(base);
+            if let Some(task) = self.task {
+                task.fields().stack.set(new);
+                task.fields().slots.set(new_size);
+            }
+            Ok(new.add(used))
+        }
+    }
+
+    /// Gives `count` values at `from` to whoever called the function at `base`, and prepares that to go on.
+    pub(crate) fn deliver(&mut self, base: *mut u64, from: *mut u64, count: usize) -> Flow {
+        let mut base = base;
+        // SAFETY: links lead from frame to frame; results go down to where the callee's frame began, and fewer than wanted are filled up inside the caller's window.
+        unsafe {
+            loop {
+                match Link::decode(*base.sub(1)) {
+                    Link::Vua(after) => {
+                        let call = (*after.sub(1)).load(Ordering::Relaxed);
+                        let to = base.sub(2);
+                        let wanted = c(call);
+                        if wanted == 0 {
+                            core::ptr::copy(from, to, count);
+                            self.open = count;
+                        } else {
+                            let wanted = wanted - 1;
+                            core::ptr::copy(from, to, count.min(wanted));
+                            for i in count..wanted {
+                                put(to, i, Value::NIL);
+                            }
+                        }
+                        self.pc = after;
+                        self.base = base.sub(2 + a(call));
+                        return Ok(());
+                    }
+                    Link::Variadic { distance } => base = base.sub(distance),
+                    Link::Native { distance, state, count: arguments, .. } => {
+                        core::ptr::copy(from, base.sub(2), count);
+                        self.step = Step { count: arguments, state, results: count, failed: false };
+                        self.resume_native(base.sub(distance));
+                        return Ok(());
+                    }
+                    Link::Metamethod { distance, then, operand } => {
+                        let value = if count > 0 { get(from, 0) } else { Value::NIL };
+                        let pc: *const AtomicU32 = core::ptr::with_exposed_provenance(*base.sub(3) as usize);
+                        self.base = base.sub(distance);
+                        self.pc = pc;
+                        let word = (*pc.sub(1)).load(Ordering::Relaxed);
+                        let extended = Op::of(word).is_some_and(|op| op.row().extension != Extension::None);
+                        match then {
+                            Continuation::Store => put(self.base, a(word), value),
+                            Continuation::Discard => {}
+                            Continuation::Condition | Continuation::NegatedCondition => {
+                                self.branch(value.is_truthy() == (then == Continuation::Condition));
+                                return Ok(());
+                            }
+                            Continuation::Concatenate => {
+                                put(self.base, operand as usize, value);
+                                return super::operate::concat_from(self, word, operand as usize);
+                            }
+                        }
+                        if extended {
+                            self.pc = pc.add(1);
+                        }
+                        return Ok(());
+                    }
+                    Link::Bottom => {
+                        self.base = base;
+                        self.from = from;
+                        self.n = count;
+                        return Err(Leave::Exit(Exit::Finished));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the `JMP` at `pc`, or skips it.
+    pub(crate) fn branch(&mut self, taken: bool) {
+        // SAFETY: the verifier proved that a jump follows every comparison.
+        unsafe {
+            let jump = (*self.pc).load(Ordering::Relaxed);
+            self.pc = if taken { self.pc.add(1).offset(j(jump)) } else { self.pc.add(1) };
+        }
+    }
+
+    /// Prepares to enter the function in the slot two below `callee` with `count` arguments, or the `__call` metamethod of what is there.
+    /// The frame's link is in place.
+    pub(crate) fn enter_function(&mut self, callee: *mut u64, count: usize) -> Flow {
+        let mut count = count;
+        let mut callee = callee;
+        // SAFETY: `callee` is a frame on the running task's stack, `count` arguments above it.
+        unsafe {
+            for _ in 0..100 {
+                let function = get(callee.sub(2), 0);
+                if function.has_tag(Tag::Function) {
+                    let closure: *const Closure = function.address().cast();
+                    self.pc = (*closure).entry;
+                    self.base = callee;
+                    self.n = count;
+                    return Ok(());
+                }
+                let handler = self.engine.metamethod(function, Metamethod::Call);
+                if handler.is_nil() {
+                    let caller = Frame { base: self.base, pc: self.pc };
+                    let name = self.called_name(caller).map_or(alloc::string::String::new(), |name| format!(" ({name})"));
+                    return fail(format!("attempt to call a {} value{}", self.engine.type_name(function), name));
+                }
+                callee = self.ensure(callee, count + 1)?;
+                core::ptr::copy(callee, callee.add(1), count);
+                put(callee, 0, function);
+                put(callee.sub(2), 0, handler);
+                count += 1;
+            }
+        }
+        fail("'__call' chain too long".into())
+    }
+
+    /// Prepares to call a metamethod from the instruction before `pc`, above the frame.
+    pub(crate) fn call_metamethod(&mut self, handler: Value, arguments: &[Value], then: Continuation, operand: u8) -> Flow {
+        // SAFETY: above the registers of the frame there is always room for this.
+        unsafe {
+            let registers = closure_of(self.base).proto().registers as usize;
+            let distance = registers + 3;
+            let callee = self.base.add(distance);
+            *callee.sub(3) = self.pc.expose_provenance() as u64;
+            put(callee.sub(2), 0, handler);
+            *callee.sub(1) = Link::Metamethod { distance, then, operand }.encode();
+            for (i, argument) in arguments.iter().enumerate() {
+                put(callee, i, *argument);
+            }
+            self.enter_function(callee, arguments.len())
+        }
+    }
+
+    /// Runs a native's step and does what it asks for.
+    fn run_native(&mut self, step: Step) -> Flow {
+        let base = self.ensure(self.base, step.count.max(step.results) + SLACK)?;
+        self.base = base;
+        // SAFETY: the function in a native's frame is a native function, and its word the address of a `NativeFn`.
+        let function: NativeFn = unsafe {
+            let native = Value::from_bits(*base.sub(2)).as_native();
+            match native {
+                Some(native) => core::mem::transmute::<*const (), NativeFn>(native.function()),
+                None => unreachable!("only natives enter here"),
+            }
+        };
+        let mut call = Call { core: self, count: step.count, state: step.state, results: step.results, failed: step.failed };
+        let next = function(&mut call);
+        let step = Step { state: call.state, ..step };
+        let base = self.base;
+        // SAFETY: slots named by the native are in its frame, which `Call` keeps inside the stack.
+        unsafe {
+            match next {
+                Ok(Next::One(value)) => {
+                    put(base.sub(2), 0, value);
+                    self.deliver(base, base.sub(2), 1)
+                }
+                Ok(Next::Nothing) => self.deliver(base, base, 0),
+                Ok(Next::Many { at, count }) => self.deliver(base, base.add(at), count),
+                Ok(Next::Call { at, arguments, state, protected }) => {
+                    let callee = base.add(at + 2);
+                    *callee.sub(1) = Link::Native { protected, distance: at + 2, state, count: step.count }.encode();
+                    let result = self.enter_function(callee, arguments);
+                    match result {
+                        Err(Leave::Throw(throw)) if protected => {
+                            // What is called is no function: the error belongs to the call, which catches it.
+                            self.base = callee;
+                            Err(Leave::Throw(throw))
+                        }
+                        other => other,
+                    }
+                }
+                Ok(Next::TailCall { at, arguments }) => {
+                    put(base.sub(2), 0, get(base, at));
+                    core::ptr::copy(base.add(at + 2), base, arguments);
+                    self.enter_function(base, arguments)
+                }
+                Ok(Next::Wait { until, state }) => {
+                    self.step = Step { count: step.count, state, results: 0, failed: false };
+                    self.wait = Some(until);
+                    self.resume_native(base);
+                    Err(Leave::Exit(Exit::Waiting))
+                }
+                Err(Throw::NeedMemory(need)) => self.need_memory(need),
+                Err(Throw::Wait(until)) => {
+                    self.step = step;
+                    self.wait = Some(until);
+                    self.resume_native(base);
+                    Err(Leave::Exit(Exit::Waiting))
+                }
+                Err(throw) => Err(Leave::Throw(throw)),
+            }
+        }
+    }
+
+    /// Memory is at its end: there is no collector to ask, so this is the program's error.
+    pub(crate) fn need_memory(&mut self, need: crate::heap::NeedMemory) -> Flow {
+        Err(Leave::Throw(Throw::NeedMemory(need)))
+    }
+}
+
+/// `NATIVE`.
+pub(super) fn native(vm: &mut Vm, ins: u32) -> Flow {
+    let step = if a(ins) == 0 { Step { count: vm.core.n, state: 0, results: 0, failed: false } } else { vm.core.step };
+    if vm.control.poll.load(Ordering::Relaxed) != 0 && a(ins) == 0 {
+        // The native's head is run again afterwards.
+        // SAFETY: the handler advanced past the instruction.
+        vm.core.pc = unsafe { vm.core.pc.sub(1) };
+        vm.safepoint()?;
+        vm.core.pc = unsafe { vm.core.pc.add(1) };
+    }
+    vm.core.run_native(step)
+}
+
+/// An allocation of `CELL`, `FNEW`, `TNEW` or `BOXI` failed, or an integer needs a box.
+pub(super) fn allocate(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    if Op::of(ins) == Some(Op::BOXI) {
+        // SAFETY: the verifier proved the operands.
+        unsafe {
+            let value = core.heap.integer(*core.base.add(d(ins)) as i64)?;
+            put(core.base, a(ins), value);
+        }
+        return Ok(());
+    }
+    core.need_memory(crate::heap::NeedMemory { bytes: 64 })
+}
+
+/// `CALL` of what is no function.
+pub(super) fn not_a_function(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    let count = b(ins) + if Op::of(ins) == Some(Op::CALLM) { core.open } else { 0 };
+    // SAFETY: the call's window is in the frame.
+    unsafe {
+        let callee = core.base.add(a(ins) + 2);
+        *callee.sub(1) = Link::Vua(core.pc).encode();
+        core.enter_function(callee, count)
+    }
+}
+
+/// `FUNC` with something to do at the safepoint, or with too little stack.
+pub(super) fn enter_slow(vm: &mut Vm, ins: u32) -> Flow {
+    // The head is executed again, so everything is as if it had not begun.
+    // SAFETY: the handler advanced past the instruction.
+    vm.core.pc = unsafe { vm.core.pc.sub(1) };
+    let needed = a(ins).max(vm.core.n);
+    vm.core.ensure_base(needed)?;
+    vm.safepoint()
+}
+
+/// `FUNCV`: the frame moves up behind the extra arguments.
+pub(super) fn enter_variadic(vm: &mut Vm, ins: u32) -> Flow {
+    let (registers, parameters, n) = (a(ins), d(ins), vm.core.n);
+    if vm.control.poll.load(Ordering::Relaxed) != 0 {
+        // SAFETY: the handler advanced past the instruction.
+        vm.core.pc = unsafe { vm.core.pc.sub(1) };
+        vm.safepoint()?;
+        vm.core.pc = unsafe { vm.core.pc.add(1) };
+    }
+    let core = &mut vm.core;
+    core.ensure_base(n + 2 + registers)?;
+    // SAFETY: there is room for both frames.
+    unsafe {
+        let low = core.base;
+        let distance = n + 2;
+        let high = low.add(distance);
+        *high.sub(2) = *low.sub(2);
+        *high.sub(1) = Link::Variadic { distance }.encode();
+        for i in 0..registers {
+            if i < parameters && i < n {
+                put(high, i, get(low, i));
+                put(low, i, Value::NIL);
+            } else {
+                put(high, i, Value::NIL);
+            }
+        }
+        core.base = high;
+    }
+    Ok(())
+}
+
+impl Core {
+    /// Makes room for `slots` registers in the running frame.
+    pub(crate) fn ensure_base(&mut self, slots: usize) -> Flow {
+        self.base = self.ensure(self.base, slots)?;
+        Ok(())
+    }
+}
+
+/// `VARG`.
+pub(super) fn extra_arguments(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    // SAFETY: only variadic functions have this instruction, so the frame's link says how far down the arguments are.
+    unsafe {
+        let Link::Variadic { distance } = Link::decode(*core.base.sub(1)) else { unreachable!("the verifier lets only variadic functions have VARG") };
+        let parameters = closure_of(core.base).proto().parameters as usize;
+        let extra = (distance - 2).saturating_sub(parameters);
+        let wanted = if d(ins) == 0 { extra } else { d(ins) - 1 };
+        core.ensure_base(a(ins) + wanted)?;
+        let from = core.base.sub(distance).add(parameters);
+        for i in 0..wanted {
+            put(core.base, a(ins) + i, if i < extra { get(from, i) } else { Value::NIL });
+        }
+        if d(ins) == 0 {
+            core.open = extra;
+        }
+    }
+    Ok(())
+}
+
+/// A safepoint at a loop's end; `pc` is the jump's target already.
+pub(super) fn poll(vm: &mut Vm, _ins: u32) -> Flow {
+    vm.safepoint()
+}
+
+/// `TCALL`, `TCALLM`.
+pub(super) fn tail_call(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    let count = d(ins) + if Op::of(ins) == Some(Op::TCALLM) { core.open } else { 0 };
+    // SAFETY: the window is in the frame; the frame below it is given up.
+    unsafe {
+        let function = get(core.base, a(ins));
+        if !function.has_tag(Tag::Function) {
+            // Let the handler of `__call`, or the error, see the call where it stands; the results are then returned from here.
+            if core.engine.metamethod(function, Metamethod::Call).is_nil() {
+                let name = core.called_name(Frame { base: core.base, pc: core.pc }).map_or(alloc::string::String::new(), |name| format!(" ({name})"));
+                return fail(format!("attempt to call a {} value{}", core.engine.type_name(function), name));
+            }
+        }
+        let arguments = core.base.add(a(ins) + 2);
+        let mut base = core.base;
+        while let Link::Variadic { distance } = Link::decode(*base.sub(1)) {
+            base = base.sub(distance);
+        }
+        put(base.sub(2), 0, function);
+        core::ptr::copy(arguments, base, count);
+        core.enter_function(base, count)
+    }
+}
+
+/// `RET` and its kin, when the caller is not a plain call or wants an open number of results.
+pub(super) fn return_slow(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    let count = match Op::of(ins) {
+        Some(Op::RET0) => 0,
+        Some(Op::RET1) => 1,
+        Some(Op::RETM) => d(ins) + core.open,
+        _ => d(ins),
+    };
+    // SAFETY: the results are in the frame.
+    let from = unsafe { core.base.add(a(ins)) };
+    core.deliver(core.base, from, count)
+}
+
+/// `ITERCALL`: `next` on a plain table is run in place, anything else is called.
+pub(super) fn iterate(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    // SAFETY: the verifier proved the window, four registers below it included.
+    unsafe {
+        let window = core.base.add(a(ins));
+        let (function, state, control) = (get(window.sub(4), 0), get(window.sub(3), 0), get(window.sub(2), 0));
+        if let (Some(native), Some(table)) = (function.as_native(), state.as_table())
+            && native.function() == crate::library::base::next as NativeFn as *const ()
+        {
+            let wanted = c(ins).saturating_sub(1);
+            match table.next(&core.heap, control, &mut || ()) {
+                Ok(entry) => {
+                    let (key, value) = entry.unwrap_or((Value::NIL, Value::NIL));
+                    for i in 0..wanted {
+                        put(window, i, if i == 0 { key } else if i == 1 { value } else { Value::NIL });
+                    }
+                    return Ok(());
+                }
+                Err(_) => return fail("invalid key to 'next'".into()),
+            }
+        }
+        put(window, 0, function);
+        put(window, 2, state);
+        put(window, 3, control);
+        let callee = window.add(2);
+        *callee.sub(1) = Link::Vua(core.pc).encode();
+        core.enter_function(callee, 2)
+    }
+}
+
+
+/// `TBC`, `CLOSE`.
+pub(super) fn close(_vm: &mut Vm, _ins: u32) -> Flow {
+    fail("variables to be closed are not supported".into())
+}

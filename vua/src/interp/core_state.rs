@@ -1,0 +1,183 @@
+//! What a core has: the state of the task that it runs, its part of the heap, its place in the engine.
+
+use core::sync::atomic::AtomicU32;
+
+use smp::platform::Cpu;
+use smp::safepoint::Control;
+use smp::scheduler::Worker;
+
+use super::dispatch::{Exit, HANDLERS, Handler};
+use crate::engine::Engine;
+use crate::heap::LocalHeap;
+use crate::object::Gc;
+use super::frame::SLACK;
+use crate::task::{INITIAL_SLOTS, Task, WaitFor, free_stack};
+use crate::value::Value;
+
+/// A core as the handlers see it: their table, the word that other cores write, and the rest.
+///
+/// Other cores hold references to `control` alone, so a `&mut` to `core` is this core's only.
+#[repr(C)]
+pub(crate) struct Vm {
+    /// The handlers, by opcode.
+    pub dispatch: [Handler; 256],
+    /// What other cores tell this one: looked at in every safepoint.
+    pub control: Control,
+    /// What only this core uses.
+    pub core: Core,
+}
+
+impl Vm {
+    pub(crate) fn new(core: Core) -> Vm {
+        Vm { dispatch: HANDLERS, control: Control::new(), core }
+    }
+}
+
+/// The state of a core and of the task that it runs.
+pub(crate) struct Core {
+    /// The next instruction, whenever Rust code other than a handler runs.
+    pub pc: *const AtomicU32,
+    /// Register 0 of the running frame, likewise.
+    pub base: *mut u64,
+    /// At a function's head, the number of arguments; after [`Exit::Finished`], the number of results.
+    pub n: usize,
+    /// The number of values that an open call or `VARG` left.
+    pub open: usize,
+    /// One past the last slot of the task's stack.
+    pub stack_end: *mut u64,
+    /// The first slot of the task's stack.
+    pub stack: *mut u64,
+    /// After [`Exit::Finished`], where the results are.
+    pub from: *mut u64,
+    /// What the next run of a native's step begins with, when it is not its first.
+    pub step: Step,
+    /// The core's part of the heap.
+    pub heap: LocalHeap,
+    /// The running task.
+    pub task: Option<Gc<Task>>,
+    /// After [`Exit::Waiting`], what for.
+    pub wait: Option<WaitFor>,
+    /// After [`Exit::Failed`], the error.
+    pub error: Value,
+    /// Which core this is.
+    pub cpu: Cpu,
+    /// The engine that it works for.
+    pub engine: &'static Engine,
+    /// What it has done.
+    pub counters: Counters,
+    /// Whether a heartbeat was asked for and has not come.
+    pub beating: bool,
+    /// The core's place in the scheduler, while it works.
+    worker: Option<Worker<'static, Gc<Task>>>,
+    /// Stacks of [`INITIAL_SLOTS`](crate::task::INITIAL_SLOTS) whose tasks have ended: the next tasks get them warm.
+    spare_stacks: [*mut u64; SPARE_STACKS],
+    spare_count: usize,
+}
+
+/// How many stacks a core keeps for its next tasks: as deep as trees of tasks commonly are.
+const SPARE_STACKS: usize = 64;
+
+/// What a native's later step is run with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Step {
+    /// The native's number of arguments.
+    pub count: usize,
+    /// Its state.
+    pub state: u32,
+    /// Number of results of its call.
+    pub results: usize,
+    /// Whether the call failed.
+    pub failed: bool,
+}
+
+/// What a core has done, for `--stats`. Only the core itself writes; others read after it has stopped or at a safepoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    /// Parallel loops that were split.
+    pub splits: u64,
+    /// Safepoints at which there was something to do.
+    pub polls: u64,
+    /// Growths of shared tables that this core completed.
+    pub growths: u64,
+    /// Tasks moved aside because they ran long.
+    pub preemptions: u64,
+}
+
+impl Core {
+    pub(crate) fn new(cpu: Cpu, engine: &'static Engine, heap: LocalHeap) -> Core {
+        Core {
+            pc: core::ptr::null(),
+            base: core::ptr::null_mut(),
+            n: 0,
+            open: 0,
+            stack_end: core::ptr::null_mut(),
+            stack: core::ptr::null_mut(),
+            from: core::ptr::null_mut(),
+            step: Step::default(),
+            heap,
+            task: None,
+            wait: None,
+            error: Value::NIL,
+            cpu,
+            engine,
+            counters: Counters::default(),
+            beating: false,
+            worker: None,
+            spare_stacks: [core::ptr::null_mut(); SPARE_STACKS],
+            spare_count: 0,
+        }
+    }
+
+    /// The core's place in the scheduler.
+    ///
+    /// # Panics
+    /// If the core does not work.
+    #[inline(always)]
+    pub(crate) fn worker(&self) -> &Worker<'static, Gc<Task>> {
+        match &self.worker {
+            Some(worker) => worker,
+            None => panic!("core {} runs a task without working for the scheduler", self.cpu),
+        }
+    }
+
+    pub(crate) fn set_worker(&mut self, worker: Worker<'static, Gc<Task>>) {
+        self.worker = Some(worker);
+    }
+
+    pub(crate) fn drop_worker(&mut self) {
+        self.worker = None;
+    }
+
+    /// A stack for a task with so many arguments, if one is at hand that suffices.
+    #[inline]
+    pub(crate) fn spare_stack(&mut self, arguments: usize) -> Option<*mut u64> {
+        if self.spare_count == 0 || arguments + 2 + SLACK > INITIAL_SLOTS {
+            return None;
+        }
+        self.spare_count -= 1;
+        Some(self.spare_stacks[self.spare_count])
+    }
+
+    /// Takes back the stack of a task that has ended.
+    ///
+    /// # Safety
+    /// It came from [`new_stack`](crate::task::new_stack) with this `slots`, and nobody uses it any more.
+    #[inline]
+    pub(crate) unsafe fn recycle_stack(&mut self, stack: *mut u64, slots: usize) {
+        if slots == INITIAL_SLOTS && self.spare_count < SPARE_STACKS {
+            self.spare_stacks[self.spare_count] = stack;
+            self.spare_count += 1;
+        } else {
+            // SAFETY: as the caller says.
+            unsafe { free_stack(&self.heap, stack, slots) }
+        }
+    }
+
+    /// Leaves the interpreter, or catches the error: `None` means to go on from what the core says.
+    pub(crate) fn leave(&mut self, leave: super::throw::Leave) -> Option<Exit> {
+        match leave {
+            super::throw::Leave::Exit(exit) => Some(exit),
+            super::throw::Leave::Throw(throw) => self.unwind(throw),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Loops off the fast path: preparation, boxed and mixed indices, `parallel for`.
+
+use alloc::format;
+
+use super::core_state::{Core, Vm};
+use super::dispatch::{Exit, closure_of, get, put};
+use super::frame::Frame;
+use super::native::Throw;
+use super::throw::{Flow, Leave, fail};
+use crate::bytecode::instructions::{Op, a, signed_d};
+use crate::number::{self, Number};
+use crate::object::Gc;
+use crate::task::{Latch, Task, WaitFor};
+use crate::value::Value;
+
+/// A prepared loop: index, limit and step as they are kept, or no iteration at all.
+enum Range {
+    Empty,
+    Runs(Value, Value, Value),
+}
+
+impl Core {
+    /// Lua 5.4's rules (manual 3.3.5): all integers if start and step are; the limit is then clipped; else all floats.
+    fn range(&mut self, start: Value, limit: Value, step: Value) -> Result<Range, Leave> {
+        let number = |value: Value, what: &str| match value.as_number() {
+            Some(n) => Ok(n),
+            None => fail(format!("'for' {what} must be a number")).map(|()| Number::Integer(0)),
+        };
+        let (s, l, t) = (number(start, "initial value")?, number(limit, "limit")?, number(step, "step")?);
+        if let (Number::Integer(i), Number::Integer(by)) = (s, t) {
+            if by == 0 {
+                return fail("'for' step is zero".into());
+            }
+            let end = match l {
+                Number::Integer(end) => end,
+                Number::Float(f) if f.is_nan() => return Ok(Range::Empty),
+                Number::Float(f) => {
+                    let rounded = if by > 0 { number::floor_to_integer(f) } else { number::ceil_to_integer(f) };
+                    rounded.unwrap_or(if f > 0.0 { i64::MAX } else { i64::MIN })
+                }
+            };
+            // A limit beyond every integer in the wrong direction is no loop at all.
+            let beyond = matches!(l, Number::Float(f) if (by > 0 && f < i64::MIN as f64) || (by < 0 && f >= -(i64::MIN as f64)));
+            if beyond || if by > 0 { i > end } else { i < end } {
+                return Ok(Range::Empty);
+            }
+            return Ok(Range::Runs(start, self.heap.integer(end)?, step));
+        }
+        let (s, l, t) = (s.to_float(), l.to_float(), t.to_float());
+        if t == 0.0 {
+            return fail("'for' step is zero".into());
+        }
+        if if t > 0.0 { s <= l } else { l <= s } { Ok(Range::Runs(Value::float(s), Value::float(l), Value::float(t))) } else { Ok(Range::Empty) }
+    }
+
+    /// The index after `index`, unless the loop is over.
+    fn following(&mut self, index: Value, limit: Value, step: Value) -> Result<Option<Value>, Leave> {
+        if let (Some(i), Some(end), Some(by)) = (index.as_integer(), limit.as_integer(), step.as_integer()) {
+            return match i.checked_add(by) {
+                Some(next) if if by > 0 { next <= end } else { next >= end } => Ok(Some(self.heap.integer(next)?)),
+                _ => Ok(None),
+            };
+        }
+        let (Some(i), Some(end), Some(by)) = (index.as_float(), limit.as_float(), step.as_float()) else { return Ok(None) };
+        let next = i + by;
+        Ok(if if by > 0.0 { next <= end } else { end <= next } { Some(Value::float(next)) } else { None })
+    }
+}
+
+/// `FORPREP` and `RFORPREP`.
+pub(super) fn prepare(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    if Op::of(ins) == Some(Op::RFORPREP) {
+        return fail("'for' step is zero".into());
+    }
+    // SAFETY: the verifier proved that the four registers are in the frame, and the target.
+    unsafe {
+        let base = core.base.add(a(ins));
+        match core.range(get(base, 0), get(base, 1), get(base, 2))? {
+            Range::Empty => core.pc = core.pc.offset(signed_d(ins)),
+            Range::Runs(start, limit, step) => {
+                put(base, 0, start);
+                put(base, 1, limit);
+                put(base, 2, step);
+                put(base, 3, start);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `FORLOOP` with boxed or floating indices.
+pub(super) fn step(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    // SAFETY: as for `prepare`.
+    unsafe {
+        let base = core.base.add(a(ins));
+        if let Some(next) = core.following(get(base, 0), get(base, 1), get(base, 2))? {
+            put(base, 0, next);
+            put(base, 3, next);
+            core.pc = core.pc.offset(signed_d(ins));
+            return vm.safepoint();
+        }
+    }
+    Ok(())
+}
+
+/// `PFORPREP`.
+pub(super) fn prepare_parallel(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    // SAFETY: the verifier proved the call's window, and the target.
+    unsafe {
+        let base = core.base.add(a(ins));
+        match core.range(get(base, 2), get(base, 3), get(base, 4))? {
+            Range::Empty => core.pc = core.pc.offset(signed_d(ins)),
+            Range::Runs(start, limit, step) => {
+                put(base, 2, start);
+                put(base, 3, limit);
+                put(base, 4, step);
+                put(base, 5, Value::NIL);
+                // Cores that are asleep do not ask for work: the loop offers some at its first safepoint.
+                if core.engine.scheduler().is_hungry() {
+                    core.engine.scheduler().safepoints().post(core.cpu, smp::safepoint::HUNGRY);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `PFORLOOP` at a safepoint, of a loop that was split, or with boxed or floating indices.
+pub(super) fn step_parallel(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    // SAFETY: only bodies of parallel loops have this instruction, with five registers at least.
+    unsafe {
+        let base = core.base;
+        if let Some(latch) = Gc::<Latch>::from_value(get(base, 3))
+            && latch.has_failed()
+        {
+            return Ok(());
+        }
+        if let Some(next) = core.following(get(base, 0), get(base, 1), get(base, 2))? {
+            put(base, 0, next);
+            put(base, 4, next);
+            core.pc = core.pc.offset(signed_d(ins));
+            return vm.safepoint();
+        }
+    }
+    Ok(())
+}
+
+/// `PJOIN` of a loop that was split.
+pub(super) fn join(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    // SAFETY: the verifier proved the register.
+    let Some(latch) = Gc::<Latch>::from_value(unsafe { get(core.base, a(ins)) }) else { return Ok(()) };
+    // The count that is left when all pieces have ended is this task's own, unless it was given up when the task was suspended.
+    if latch.fields().pending.load(core::sync::atomic::Ordering::Acquire) > latch.own_count() {
+        // SAFETY: the instruction runs again.
+        core.pc = unsafe { core.pc.sub(1) };
+        core.wait = Some(WaitFor::Latch(latch));
+        return Err(Leave::Exit(Exit::Waiting));
+    }
+    match latch.error() {
+        Some(error) => Err(Leave::Throw(Throw::Value(error))),
+        None => Ok(()),
+    }
+}
+
+/// How many frames a split looks through for the outermost loop.
+const SPLIT_DEPTH: usize = 4096;
+
+impl Core {
+    /// Splits the outermost loop on the running task's stack that has iterations left: the later half becomes a task of its own.
+    pub(crate) fn split(&mut self) -> Result<Option<Gc<Task>>, crate::heap::NeedMemory> {
+        let mut outermost = None;
+        let mut walk = Some(Frame { base: self.base, pc: self.pc });
+        let mut depth = 0;
+        while let Some(frame) = walk
+            && depth < SPLIT_DEPTH
+        {
+            // SAFETY: the stack is the running task's, suspended at a safepoint.
+            unsafe {
+                let head = depth == 0 && self.is_entering();
+                if !head
+                    && let Some(proto) = self.frame_proto(frame)
+                    && proto.parallel_body
+                    && let Some(half) = half_of(frame.base)
+                {
+                    outermost = Some((frame.base, half));
+                }
+                walk = frame.caller();
+            }
+            depth += 1;
+        }
+        let Some((base, (last, first))) = outermost else { return Ok(None) };
+        // SAFETY: `base` is the frame of a parallel loop's body.
+        unsafe {
+            let body = closure_of(base).value();
+            self.heap.publish(body, &mut || ())?;
+            let first = self.boxed(first)?;
+            let last = self.boxed(last)?;
+            let latch = match Gc::<Latch>::from_value(get(base, 3)) {
+                Some(latch) => latch,
+                None => {
+                    let latch = Latch::new(&self.heap)?;
+                    put(base, 3, latch.value());
+                    latch
+                }
+            };
+            let task = Task::new(&self.heap, body, &[first, get(base, 1), get(base, 2), latch.value()], None)?;
+            task.fields().latch.set(latch.as_ptr());
+            latch.fields().pending.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            put(base, 1, last);
+            self.counters.splits += 1;
+            Ok(Some(task))
+        }
+    }
+
+    fn boxed(&mut self, n: Number) -> Result<Value, crate::heap::NeedMemory> {
+        match n {
+            Number::Integer(i) => self.heap.integer(i),
+            Number::Float(f) => Ok(Value::float(f)),
+        }
+    }
+}
+
+/// Where a loop's remaining iterations are cut: the last index of the earlier half and the first of the later one; `None` if there are none left.
+///
+/// # Safety
+/// `base` is the frame of a parallel loop's body whose head has run.
+unsafe fn half_of(base: *mut u64) -> Option<(Number, Number)> {
+    // SAFETY: its first registers are index, limit and step.
+    let (index, limit, step) = unsafe { (get(base, 0), get(base, 1), get(base, 2)) };
+    if let (Some(i), Some(end), Some(by)) = (index.as_integer(), limit.as_integer(), step.as_integer()) {
+        let distance = if by > 0 { (end as u64).wrapping_sub(i as u64) } else { (i as u64).wrapping_sub(end as u64) };
+        // Iterations after the one that is running.
+        let left = distance / by.unsigned_abs();
+        if left == 0 {
+            return None;
+        }
+        let kept = left / 2;
+        let last = i.wrapping_add(by.wrapping_mul(kept as i64));
+        return Some((Number::Integer(last), Number::Integer(last.wrapping_add(by))));
+    }
+    let (i, end, by) = (index.as_float()?, limit.as_float()?, step.as_float()?);
+    let left = number::floor((end - i) / by);
+    // A split must add up to the same indices: floats are split only where the sums are exact integers.
+    let exact = |f: f64| number::float_to_integer(f).is_some_and(|n| n.unsigned_abs() < 1 << 52);
+    if left < 1.0 || !exact(i) || !exact(by) || !exact(left) {
+        return None;
+    }
+    let last = i + by * number::floor(left / 2.0);
+    Some((Number::Float(last), Number::Float(last + by)))
+}

@@ -1,0 +1,146 @@
+//! What the value in a register is called in the source, for messages: as Lua 5.4's `ldebug.c` does, by looking for the
+//! instruction that last wrote the register.
+
+use alloc::format;
+use alloc::string::String;
+use core::sync::atomic::Ordering;
+
+use super::core_state::Core;
+use super::frame::Frame;
+use crate::bytecode::instructions::{Extension, Format, Op, Operand, a, b, d, j, signed_d};
+use crate::object::{Debug, Proto};
+
+/// The name of the local variable in a register at an instruction.
+fn local_name(debug: &Debug, register: usize, at: usize) -> Option<&str> {
+    let inside = |l: &&crate::bytecode::LocalName| l.register as usize == register && (l.start as usize) <= at && at < l.end as usize;
+    debug.locals.iter().rev().find(inside).map(|l| &*l.name)
+}
+
+/// The index of the instruction that last wrote `register` before `at`, if that is certain; jumps over a write make it uncertain.
+fn writer(proto: &Proto, register: usize, at: usize) -> Option<usize> {
+    let mut found = None;
+    let mut target = 0;
+    let mut i = 0;
+    while i < at {
+        let word = word(proto, i);
+        let op = Op::of(word)?;
+        let row = op.row();
+        let writes = match row.operands[0] {
+            Operand::Write | Operand::NewCell | Operand::NewRawCell => a(word) == register,
+            Operand::Base => match op {
+                Op::KNIL => (a(word)..=d(word)).contains(&register),
+                Op::SELF => register == a(word) || register == a(word) + 2,
+                Op::TLIST | Op::TLISTM | Op::RET | Op::RETM | Op::TCALL | Op::TCALLM | Op::CLOSE => false,
+                Op::FORPREP | Op::FORLOOP => (a(word)..a(word) + 4).contains(&register),
+                Op::ITERLOOP => false,
+                _ => register >= a(word),
+            },
+            _ => false,
+        };
+        if writes {
+            found = if i < target { None } else { Some(i) };
+        }
+        let next = i + 1 + (row.extension != Extension::None) as usize;
+        let distance = match (row.format, row.operands) {
+            (Format::J, _) => j(word),
+            (Format::AD, [_, Operand::Jump, _]) => signed_d(word),
+            _ => 0,
+        };
+        if distance > 0 {
+            let to = next + distance as usize;
+            if to <= at && to > target {
+                target = to;
+            }
+        }
+        i = next;
+    }
+    found
+}
+
+fn word(proto: &Proto, index: usize) -> u32 {
+    // SAFETY: callers stay inside the code.
+    unsafe { (*proto.code.add(index)).load(Ordering::Relaxed) }
+}
+
+fn text(value: crate::value::Value) -> Option<String> {
+    value.as_str().and_then(|s| s.to_utf8()).map(String::from)
+}
+
+impl Core {
+    /// ` (local 'x')` and the like, or nothing, for a register read by the running instruction.
+    pub(crate) fn variable(&self, register: Option<usize>) -> String {
+        let frame = Frame { base: self.base, pc: self.pc };
+        let name = register.and_then(|register| self.name_in(frame, register));
+        name.map_or(String::new(), |name| format!(" ({name})"))
+    }
+
+    /// As [`variable`](Self::variable), for a raw register that is written.
+    pub(crate) fn raw_variable(&self, register: usize) -> String {
+        let frame = Frame { base: self.base, pc: self.pc };
+        let Some(proto) = self.frame_proto(frame) else { return String::new() };
+        let at = (self.pc as usize - proto.code as usize) / 4;
+        // The variable comes into scope when its value has been stored, after this instruction.
+        let name = proto.debug().and_then(|debug| (at..at + 2).find_map(|at| local_name(debug, register, at)));
+        name.map_or(String::new(), |name| format!(" variable '{name}'"))
+    }
+
+    /// What is called by the instruction that a frame stands at, as `global 'f'`, `method 'm'`.
+    pub(crate) fn called_name(&self, frame: Frame) -> Option<String> {
+        let proto = self.frame_proto(frame)?;
+        let at = (frame.pc as usize).wrapping_sub(proto.code as usize) / 4;
+        if at == 0 || at > proto.code_length as usize {
+            return None;
+        }
+        let word = word(proto, at - 1);
+        match Op::of(word)? {
+            Op::CALL | Op::CALLM | Op::TCALL | Op::TCALLM => self.name_before(frame, proto, a(word), at - 1, 0),
+            Op::ITERCALL => Some("for iterator 'for iterator'".into()),
+            _ => None,
+        }
+    }
+
+    fn name_in(&self, frame: Frame, register: usize) -> Option<String> {
+        let proto = self.frame_proto(frame)?;
+        let at = (frame.pc as usize).wrapping_sub(proto.code as usize) / 4;
+        if at == 0 {
+            return None;
+        }
+        self.name_before(frame, proto, register, at - 1, 0)
+    }
+
+    fn name_before(&self, frame: Frame, proto: &Proto, register: usize, at: usize, depth: usize) -> Option<String> {
+        let debug = proto.debug()?;
+        if let Some(name) = local_name(debug, register, at) {
+            return Some(format!("local '{name}'"));
+        }
+        if depth > 4 {
+            return None;
+        }
+        let index = writer(proto, register, at)?;
+        let instruction = word(proto, index);
+        let field = |index: usize| text(*proto.constants().get((word(proto, index + 1) & 0xffff) as usize)?);
+        match Op::of(instruction)? {
+            Op::MOV if d(instruction) < register => self.name_before(frame, proto, d(instruction), index, depth + 1),
+            Op::GETCAP | Op::GETCELL => debug.captures.get(d(instruction)).map(|name| format!("upvalue '{name}'")),
+            Op::CELLGET => local_name(debug, d(instruction), index).map(|name| format!("local '{name}'")),
+            Op::GGET => field(index).map(|name| format!("global '{name}'")),
+            Op::TGETS => {
+                let name = field(index)?;
+                let global = matches!(self.name_before(frame, proto, b(instruction), index, depth + 1).as_deref(), Some("local '_ENV'" | "upvalue '_ENV'"));
+                Some(format!("{} '{name}'", if global { "global" } else { "field" }))
+            }
+            Op::SELF if register == a(instruction) => field(index).map(|name| format!("method '{name}'")),
+            Op::TGETI => Some("field '?'".into()),
+            Op::TGET => {
+                let key = writer(proto, crate::bytecode::instructions::c(instruction), index)?;
+                let key = word(proto, key);
+                if Op::of(key)? == Op::KVAL {
+                    return text(*proto.constants().get(d(key))?).map(|name| format!("field '{name}'"));
+                }
+                None
+            }
+            Op::KVAL => text(*proto.constants().get(d(instruction))?).map(|name| format!("constant '{name}'")),
+            _ => None,
+        }
+    }
+}

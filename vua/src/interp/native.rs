@@ -1,0 +1,386 @@
+//! Native functions: how the libraries, written in Rust, are called from Vua, call Vua, wait and fail.
+//!
+//! A native never calls back into the interpreter, so the machine stack never holds a Vua frame. It runs one *step*: it
+//! reads its arguments from its frame and returns what is to happen next ([`Next`]): these are my results; or: call that function,
+//! then run me again with another `state`. Everything that must survive from one step to the next lies in the native's frame on the
+//! task's value stack (slots `0..`, the arguments first), where the collector sees it; `state` is a number of the native's own, 0 at first.
+//!
+//! A step reserves memory before its first effect: an allocation that fails makes it return [`Throw::NeedMemory`] through `?`, the
+//! interpreter collects, and the same step runs again from its start.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::fmt::Display;
+
+use smp::platform::Platform;
+
+use super::core_state::Core;
+use super::dispatch::{get, put};
+use super::frame::Frame;
+use super::index::{self, Stored};
+use super::operate::text_of;
+use super::throw::Leave;
+use crate::engine::Engine;
+use crate::heap::{LocalHeap, NeedMemory};
+use crate::number::{self, Number};
+use crate::object::{Gc, Str};
+use crate::table::Table;
+use crate::value::Value;
+
+/// A native function's step.
+pub type NativeFn = fn(&mut Call<'_>) -> Result<Next, Throw>;
+
+/// What happens after a step.
+#[derive(Clone, Copy, Debug)]
+pub enum Next {
+    /// Return nothing.
+    Nothing,
+    /// Return one value.
+    One(Value),
+    /// Return the `count` values in slots `at..`.
+    Many {
+        /// First slot.
+        at: usize,
+        /// How many.
+        count: usize,
+    },
+    /// Call the function in slot `at` with the `arguments` values in slots `at + 2..` (`at + 1` is the link); then run
+    /// this native again with `state`, the call's results in slots `at..` and their number in [`Call::results`].
+    Call {
+        /// The function's slot.
+        at: usize,
+        /// How many arguments.
+        arguments: usize,
+        /// The state to continue with.
+        state: u32,
+        /// Whether an error in the call comes back here ([`Call::failed`], its value as the one result) instead of passing on.
+        protected: bool,
+    },
+    /// Return whatever the function in slot `at` returns when called with the `arguments` values in slots `at + 2..`.
+    TailCall {
+        /// The function's slot.
+        at: usize,
+        /// How many arguments.
+        arguments: usize,
+    },
+    /// Suspend the task until `until` comes about, then run this native again with `state`.
+    Wait {
+        /// What is waited for.
+        until: crate::task::WaitFor,
+        /// The state to continue with.
+        state: u32,
+    },
+}
+
+/// Why a step, or an instruction, did not complete.
+#[derive(Debug)]
+pub enum Throw {
+    /// An error with this value, as `error(value, 0)` raises it.
+    Value(Value),
+    /// An error with this message, to which the position of the calling Vua function is added.
+    Message(String),
+    /// Memory is needed: collect, then run the step again.
+    NeedMemory(NeedMemory),
+    /// Suspend the task until this comes about, then run the step again from its start.
+    Wait(crate::task::WaitFor),
+    /// The task is cancelled; `pcall` does not catch it.
+    Cancelled,
+}
+
+impl From<NeedMemory> for Throw {
+    fn from(need: NeedMemory) -> Throw {
+        Throw::NeedMemory(need)
+    }
+}
+
+/// A native's view of its frame and its core for one step.
+pub struct Call<'a> {
+    pub(crate) core: &'a mut Core,
+    /// Arguments in the first step.
+    pub(crate) count: usize,
+    pub(crate) state: u32,
+    pub(crate) results: usize,
+    pub(crate) failed: bool,
+}
+
+impl Call<'_> {
+    /// Number of arguments (in every step the same).
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The state that the last step asked to continue with; 0 in the first.
+    #[inline]
+    pub fn state(&self) -> u32 {
+        self.state
+    }
+
+    /// From here on, if the step is run again because memory or a table's growth is waited for, it is run with `state`: what it has done so far is
+    /// noted in the frame's slots.
+    #[inline]
+    pub fn advance(&mut self, state: u32) {
+        self.state = state;
+    }
+
+    /// How many results the call of the last step had.
+    #[inline]
+    pub fn results(&self) -> usize {
+        self.results
+    }
+
+    /// Whether the protected call of the last step failed; its one result is then the error value.
+    #[inline]
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Argument `i` (from 0); nil if there are fewer. In a later step, slot `i`.
+    #[inline]
+    pub fn get(&self, i: usize) -> Value {
+        if self.state == 0 && i >= self.count {
+            return Value::NIL;
+        }
+        self.slot(i)
+    }
+
+    /// Slot `i` of the frame: an argument, or what an earlier [`set`](Self::set) or call put there.
+    ///
+    /// # Panics
+    /// If the slot is beyond the stack.
+    #[inline]
+    pub fn slot(&self, i: usize) -> Value {
+        assert!(i < self.available());
+        // SAFETY: the slot is on the task's stack, above the native's base, where only values lie: arguments, results, and what `set` stored.
+        unsafe { get(self.core.base, i) }
+    }
+
+    /// Slots from the frame's base to the end of the stack.
+    #[inline]
+    fn available(&self) -> usize {
+        (self.core.stack_end as usize - self.core.base as usize) / 8
+    }
+
+    /// Sets slot `i`, for later steps or a call. Twenty slots beyond the arguments always exist; for more, [`room`](Self::room).
+    ///
+    /// # Panics
+    /// If the slot is beyond the stack.
+    #[inline]
+    pub fn set(&mut self, i: usize, value: Value) {
+        assert!(i < self.available());
+        // SAFETY: as for `slot`.
+        unsafe { put(self.core.base, i, value) }
+    }
+
+    /// Makes sure that the frame has slots `0..slots`. What lies in new ones is unspecified until it is set.
+    pub fn room(&mut self, slots: usize) -> Result<(), Throw> {
+        match self.core.ensure_base(slots) {
+            Ok(()) => Ok(()),
+            Err(Leave::Throw(throw)) => Err(throw),
+            Err(Leave::Exit(_)) => Err(Throw::Cancelled),
+        }
+    }
+
+    /// A safepoint in place: to be passed every 16 KiB or 4,096 steps. Whatever was derived from a value before is to be derived again.
+    pub fn poll(&mut self) -> Result<(), Throw> {
+        self.core.poll_in_place()
+    }
+
+    /// The core's heap.
+    #[inline]
+    pub fn heap(&mut self) -> &LocalHeap {
+        &self.core.heap
+    }
+
+    /// A new string.
+    #[inline]
+    pub fn string(&mut self, bytes: &[u8]) -> Result<Value, Throw> {
+        Ok(Str::new(&self.core.heap, bytes)?.value())
+    }
+
+    /// An integer's value.
+    #[inline]
+    pub fn integer(&mut self, i: i64) -> Result<Value, Throw> {
+        Ok(self.core.heap.integer(i)?)
+    }
+
+    /// An error with this message.
+    #[cold]
+    pub fn message(&self, text: impl Display) -> Throw {
+        Throw::Message(text.to_string())
+    }
+
+    /// The running native's name.
+    pub fn name(&self) -> &'static str {
+        // SAFETY: the slot two below a base holds the frame's function.
+        unsafe { Value::from_bits(*self.core.base.sub(2)) }.as_native().map_or("?", |native| native.name())
+    }
+
+    /// The error for argument `i` (from 0).
+    #[cold]
+    pub fn argument_error(&self, i: usize, text: impl Display) -> Throw {
+        let mut number = i + 1;
+        let frame = Frame { base: self.core.base, pc: core::ptr::null() };
+        // SAFETY: the native's frame is on the running task's stack.
+        let called = unsafe { frame.caller() }.and_then(|caller| self.core.called_name(caller));
+        if called.is_some_and(|name| name.starts_with("method")) {
+            number -= 1;
+            if number == 0 {
+                return Throw::Message(format!("calling '{}' on bad self ({text})", self.name()));
+            }
+        }
+        Throw::Message(format!("bad argument #{number} to '{}' ({text})", self.name()))
+    }
+
+    /// The error for argument `i`, which is not of the type that was expected.
+    #[cold]
+    pub fn type_error(&self, i: usize, expected: &str) -> Throw {
+        let found = if i >= self.count { "no value" } else { self.type_name(self.slot(i)) };
+        self.argument_error(i, format_args!("{expected} expected, got {found}"))
+    }
+
+    /// Argument `i` as an integer: an integer, a float with an exact integer value, or a string of either.
+    #[inline]
+    pub fn integer_argument(&self, i: usize) -> Result<i64, Throw> {
+        let value = self.get(i);
+        if let Some(n) = value.as_integer() {
+            return Ok(n);
+        }
+        match self.number_of(value) {
+            Some(n) => n.to_integer().ok_or_else(|| self.argument_error(i, "number has no integer representation")),
+            None => Err(self.type_error(i, "number")),
+        }
+    }
+
+    /// As [`integer_argument`](Self::integer_argument); `default` if the argument is missing or nil.
+    #[inline]
+    pub fn optional_integer(&self, i: usize, default: i64) -> Result<i64, Throw> {
+        if self.get(i).is_nil() { Ok(default) } else { self.integer_argument(i) }
+    }
+
+    /// The number that a value is, or that a string is written as.
+    pub fn number_of(&self, value: Value) -> Option<Number> {
+        value.as_number().or_else(|| value.as_str().and_then(|s| number::parse(s.bytes())))
+    }
+
+    /// Argument `i` as a number of either kind.
+    pub fn any_number_argument(&self, i: usize) -> Result<Number, Throw> {
+        self.number_of(self.get(i)).ok_or_else(|| self.type_error(i, "number"))
+    }
+
+    /// Argument `i` as a float.
+    #[inline]
+    pub fn number_argument(&self, i: usize) -> Result<f64, Throw> {
+        match self.get(i).as_float() {
+            Some(f) => Ok(f),
+            None => Ok(self.any_number_argument(i)?.to_float()),
+        }
+    }
+
+    /// Argument `i` as a string; a number is converted, in its slot too.
+    #[inline]
+    pub fn bytes_argument(&mut self, i: usize) -> Result<Gc<Str>, Throw> {
+        let value = self.get(i);
+        if let Some(string) = value.as_str() {
+            return Ok(string);
+        }
+        match value.as_number() {
+            Some(n) => {
+                let string = Str::new(&self.core.heap, text_of(n).as_bytes())?;
+                self.set(i, string.value());
+                Ok(string)
+            }
+            None => Err(self.type_error(i, "string")),
+        }
+    }
+
+    /// Argument `i` as a table.
+    #[inline]
+    pub fn table_argument(&self, i: usize) -> Result<Gc<Table>, Throw> {
+        self.get(i).as_table().ok_or_else(|| self.type_error(i, "table"))
+    }
+
+    /// Argument `i`, which must be there, nil or not.
+    #[inline]
+    pub fn any_argument(&self, i: usize) -> Result<Value, Throw> {
+        if i < self.count { Ok(self.get(i)) } else { Err(self.argument_error(i, "value expected")) }
+    }
+
+    /// Stores into a table without metamethods, whatever that takes: `?` suspends the task while a shared table grows.
+    pub fn store(&mut self, table: Gc<Table>, key: Value, value: Value) -> Result<(), Throw> {
+        match index::store(self.core, table, key, value) {
+            Ok(Stored::Done) => Ok(()),
+            Ok(Stored::Wait(until)) => Err(Throw::Wait(until)),
+            Err(Leave::Throw(throw)) => Err(throw),
+            Err(Leave::Exit(_)) => Err(Throw::Cancelled),
+        }
+    }
+
+    /// Publishes what a value reaches: before it is stored where another task can reach it.
+    pub fn publish(&mut self, value: Value) -> Result<(), Throw> {
+        Ok(self.core.publish(value)?)
+    }
+
+    /// A value's metatable.
+    pub fn metatable(&self, value: Value) -> Option<Gc<Table>> {
+        self.core.engine.metatable(value)
+    }
+
+    /// A value's metamethod of this name; nil if it has none.
+    pub fn metamethod(&self, value: Value, name: &str) -> Value {
+        self.core.engine.metafield(value, name)
+    }
+
+    /// The name of a value's type, as error messages give it: `__name` of its metatable if that is a string.
+    pub fn type_name(&self, value: Value) -> &'static str {
+        self.core.engine.type_name(value)
+    }
+
+    /// Lua's name of a value's type.
+    pub fn plain_type_name(&self, value: Value) -> &'static str {
+        super::throw::type_name(value)
+    }
+
+    /// What the engine runs on.
+    pub fn platform(&self) -> &'static dyn Platform {
+        self.core.engine.platform()
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &'static Engine {
+        self.core.engine
+    }
+
+    /// The core that the step runs on.
+    pub fn cpu(&self) -> usize {
+        self.core.cpu
+    }
+
+    /// The program's globals.
+    pub fn globals(&self) -> Value {
+        self.core.engine.globals()
+    }
+
+    /// `source:line: ` of the function `level` levels out, 1 being the native's caller; empty where there is no source.
+    pub fn position(&self, level: usize) -> String {
+        self.core.position(level)
+    }
+
+    /// The running task's random state, all zero at first.
+    pub fn random_state(&self) -> Option<&core::cell::Cell<[u64; 4]>> {
+        self.core.task.map(|task| &task.fields().random)
+    }
+
+    /// The stack traceback from the native's caller outwards.
+    pub fn traceback(&self) -> String {
+        let frame = Frame { base: self.core.base, pc: core::ptr::null() };
+        // SAFETY: the native's frame is on the running task's stack.
+        self.core.traceback(unsafe { frame.caller() }.unwrap_or(frame))
+    }
+
+    /// Captured value `i` of the running native.
+    pub fn capture(&self, i: usize) -> Value {
+        // SAFETY: the slot two below a base holds the frame's function.
+        unsafe { Value::from_bits(*self.core.base.sub(2)) }.as_native().map_or(Value::NIL, |native| native.capture(i))
+    }
+}

@@ -1,0 +1,251 @@
+//! Errors: how they unwind a stack, and what they say.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::fmt::Write;
+use core::sync::atomic::AtomicU32;
+
+use super::core_state::{Core, Step};
+use super::dispatch::{Exit, get, put};
+use super::frame::{Frame, Link};
+use super::native::Throw;
+use crate::heap::NeedMemory;
+use crate::object::{Gc, Proto};
+use crate::task::Latch;
+use crate::value::{Tag, Value};
+
+/// Why a slow path does not simply go on.
+#[derive(Debug)]
+pub(crate) enum Leave {
+    /// An error, to be caught or to end the task.
+    Throw(Throw),
+    /// The interpreter is to be left.
+    Exit(Exit),
+}
+
+impl From<Throw> for Leave {
+    fn from(throw: Throw) -> Leave {
+        Leave::Throw(throw)
+    }
+}
+
+impl From<NeedMemory> for Leave {
+    fn from(need: NeedMemory) -> Leave {
+        Leave::Throw(Throw::NeedMemory(need))
+    }
+}
+
+/// What a slow path gives.
+pub(crate) type Flow = Result<(), Leave>;
+
+/// An error with a message and the position of the running instruction.
+#[cold]
+pub(crate) fn fail<T>(message: String) -> Result<T, Leave> {
+    Err(Leave::Throw(Throw::Message(message)))
+}
+
+/// Tracebacks show this many frames at each end of a longer stack, as Lua does.
+const SHOWN: usize = 10;
+
+impl Core {
+    /// The prototype of the Vua function in a frame, if it is one.
+    pub(crate) fn frame_proto(&self, frame: Frame) -> Option<&'static Proto> {
+        // SAFETY: a frame's function is in the slot two below its base; prototypes live while their functions are on the stack.
+        let function = unsafe { Value::from_bits(*frame.base.sub(2)) };
+        function.as_closure().map(|closure| closure.proto())
+    }
+
+    /// The source line of the instruction before `pc`.
+    pub(crate) fn line_at(proto: &Proto, pc: *const AtomicU32) -> Option<u32> {
+        let debug = proto.debug()?;
+        let index = (pc as usize).wrapping_sub(proto.code as usize) / 4;
+        debug.lines.get(index.saturating_sub(1)).copied()
+    }
+
+    /// `source:line:` of the `level`th Vua function from the innermost frame, where 0 is the running one; empty if there is none or it is a native.
+    pub(crate) fn position(&self, level: usize) -> String {
+        let mut frame = Frame { base: self.base, pc: self.pc };
+        for _ in 0..level {
+            // SAFETY: the stack is that of the running task.
+            match unsafe { frame.caller() } {
+                Some(caller) => frame = caller,
+                None => return String::new(),
+            }
+        }
+        match self.frame_proto(frame) {
+            Some(proto) => match (proto.debug(), Self::line_at(proto, frame.pc)) {
+                (Some(debug), Some(line)) => format!("{}:{}: ", debug.source, line),
+                _ => String::new(),
+            },
+            None => String::new(),
+        }
+    }
+
+    /// The value of an error, made before unwinding.
+    fn error_value(&mut self, throw: Throw) -> Option<Value> {
+        match throw {
+            Throw::Value(value) => Some(value),
+            Throw::Message(text) => {
+                // A native's message carries the position of the function that called it.
+                let native = self.frame_proto(Frame { base: self.base, pc: self.pc }).is_none();
+                let text = self.position(native as usize) + &text;
+                Some(match crate::object::Str::new(&self.heap, text.as_bytes()) {
+                    Ok(string) => string.value(),
+                    Err(_) => self.engine.out_of_memory(),
+                })
+            }
+            Throw::NeedMemory(_) => Some(self.engine.out_of_memory()),
+            Throw::Wait(_) | Throw::Cancelled => None,
+        }
+    }
+
+    /// Unwinds to whoever catches the error and prepares that to run; or gives up the task.
+    pub(crate) fn unwind(&mut self, throw: Throw) -> Option<Exit> {
+        let value = self.error_value(throw);
+        let (base, pc) = (self.base, self.pc);
+        let mut frame = Frame { base, pc };
+        loop {
+            // SAFETY: the frames are those of the running task's stack.
+            unsafe {
+                if let Some(error) = value
+                    && let Some(proto) = self.frame_proto(frame)
+                    && proto.parallel_body
+                    && let Some(latch) = Gc::<Latch>::from_value(get(frame.base, 3))
+                {
+                    // The loop was split: its join waits for the other pieces and raises the error of the earliest.
+                    let up = get(frame.base, 2).as_integer().map_or_else(|| get(frame.base, 2).as_float() > Some(0.0), |step| step > 0);
+                    let error = match self.publish(error) {
+                        Ok(()) => error,
+                        Err(_) => self.engine.out_of_memory(),
+                    };
+                    latch.fail(get(frame.base, 0), up, error);
+                    self.base = frame.base;
+                    put(frame.base, 0, latch.value());
+                    return self.deliver_flow(frame.base, frame.base, 1);
+                }
+                match frame.link() {
+                    Link::Native { protected: true, distance, state, count } if value.is_some() => {
+                        let native = frame.base.sub(distance);
+                        *frame.base.sub(2) = value.unwrap_or(Value::NIL).to_bits();
+                        self.step = Step { count, state, results: 1, failed: true };
+                        self.resume_native(native);
+                        return None;
+                    }
+                    Link::Bottom => break,
+                    Link::Variadic { distance } => frame.base = frame.base.sub(distance),
+                    _ => match frame.caller() {
+                        Some(caller) => frame = caller,
+                        None => break,
+                    },
+                }
+            }
+        }
+        match value {
+            Some(error) => {
+                self.error = error;
+                if let Some(task) = self.task {
+                    let text = self.traceback(Frame { base, pc });
+                    task.set_traceback(text);
+                }
+                Some(Exit::Failed)
+            }
+            None => Some(Exit::Cancelled),
+        }
+    }
+
+    fn deliver_flow(&mut self, base: *mut u64, from: *mut u64, count: usize) -> Option<Exit> {
+        match self.deliver(base, from, count) {
+            Ok(()) => None,
+            Err(leave) => self.leave(leave),
+        }
+    }
+
+    /// The stack traceback from a frame outwards, through the spawn that started the task, in Lua's form.
+    pub(crate) fn traceback(&self, innermost: Frame) -> String {
+        let mut text = String::from("stack traceback:");
+        let mut frames = 0usize;
+        let mut walk = Some(innermost);
+        while let Some(frame) = walk {
+            frames += 1;
+            // SAFETY: the stack is that of the running task.
+            walk = unsafe { frame.caller() };
+        }
+        let mut walk = Some(innermost);
+        let mut index = 0;
+        while let Some(frame) = walk {
+            // SAFETY: as above.
+            let caller = unsafe { frame.caller() };
+            if index < SHOWN || index + SHOWN + 1 >= frames {
+                let _ = write!(text, "\n\t{}", self.describe(frame, caller));
+            } else if index == SHOWN {
+                let _ = write!(text, "\n\t...\t(skipping {} levels)", frames - 2 * SHOWN - 1);
+            }
+            index += 1;
+            walk = caller;
+        }
+        if let Some(task) = self.task {
+            let (function, pc) = task.fields().spawned_at.get();
+            if let Some(closure) = function.as_closure()
+                && let (Some(debug), Some(line)) = (closure.proto().debug(), Self::line_at(closure.proto(), pc))
+            {
+                let _ = write!(text, "\n\tspawned at {}:{} in {}", debug.source, line, function_name(debug));
+            }
+        }
+        text
+    }
+
+    fn describe(&self, frame: Frame, caller: Option<Frame>) -> String {
+        // SAFETY: the slot two below a base holds the frame's function.
+        let function = unsafe { Value::from_bits(*frame.base.sub(2)) };
+        if let Some(native) = function.as_native() {
+            return format!("[native]: in function '{}'", native.name());
+        }
+        let Some(proto) = self.frame_proto(frame) else { return "?".to_string() };
+        let Some(debug) = proto.debug() else { return "?".to_string() };
+        let line = Self::line_at(proto, frame.pc).unwrap_or(debug.line);
+        let called = caller.and_then(|caller| self.called_name(caller));
+        match called {
+            Some(name) if debug.line != 0 => format!("{}:{}: in {}", debug.source, line, name),
+            _ => format!("{}:{}: in {}", debug.source, line, function_name(debug)),
+        }
+    }
+
+    /// Publishes what a value reaches, passing safepoints.
+    pub(crate) fn publish(&mut self, value: Value) -> Result<(), NeedMemory> {
+        self.heap.publish(value, &mut || ())
+    }
+}
+
+fn function_name(debug: &crate::object::Debug) -> String {
+    match &debug.name {
+        Some(name) => format!("function '{name}'"),
+        None if debug.line == 0 => "main chunk".to_string(),
+        None => format!("function <{}:{}>", debug.source, debug.line),
+    }
+}
+
+/// Lua's name of a value's type.
+pub fn type_name(value: Value) -> &'static str {
+    if value.is_nil() {
+        "nil"
+    } else if value.as_boolean().is_some() {
+        "boolean"
+    } else if value.is_number() {
+        "number"
+    } else if value.has_tag(Tag::String) {
+        "string"
+    } else if value.has_tag(Tag::Table) {
+        "table"
+    } else if value.has_tag(Tag::Function) {
+        "function"
+    } else {
+        match value.object_kind() {
+            Some(crate::heap::Kind::Task) => "task",
+            Some(crate::heap::Kind::Coroutine) => "thread",
+            Some(crate::heap::Kind::Struct) => "struct",
+            Some(crate::heap::Kind::Array) => "array",
+            _ => "userdata",
+        }
+    }
+}
+

@@ -1,0 +1,270 @@
+//! Tasks: running functions, each with a stack of its own on the heap.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | this one | the task object, its states, who may write what |
+//! | [`latch`] | what the pieces of a split `parallel for` count down |
+//! | [`wait`] | suspending, joining, ending |
+//! | [`library`] | `spawn`, `task`, `atomic` and `cpu` as programs see them |
+//!
+//! # Who may write what
+//! The fields of a task other than [`Task::state`], [`Task::waiters`], [`Task::next`] and [`Task::observed`] belong to the core that
+//! runs the task. A task goes from one core to another through the scheduler's queues, whose hand-over is release to acquire.
+//!
+//! # Joining
+//! `waiters` is a list of tasks linked by `next`, or [`ENDED`]. Who joins suspends itself first, its state saved, and then pushes itself
+//! with a compare-and-swap (release); if it finds `ENDED` (acquire) it goes on at once, and sees the results. Who ends
+//! writes its results and then swaps in `ENDED` (acquire and release): the list that it gets is its own, and everybody on it is suspended. The
+//! race "joins while it ends" is decided by that one word: either the joiner is on the list that the swap returns, or its
+//! compare-and-swap fails on `ENDED`.
+
+pub(crate) mod latch;
+pub mod library;
+pub(crate) mod wait;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::cell::Cell;
+use core::num::NonZeroUsize;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
+
+use crate::heap::{Header, Kind, LocalHeap, NeedMemory, flags};
+use crate::interp::core_state::Step;
+use crate::interp::frame::{Link, SLACK};
+use crate::object::{Gc, Object};
+use crate::table::Table;
+use crate::value::{Tag, Value};
+pub(crate) use latch::Latch;
+
+/// What a task waits for.
+#[derive(Clone, Copy, Debug)]
+pub enum WaitFor {
+    /// The end of a task.
+    Task(Gc<Task>),
+    /// The end of all pieces of a parallel loop.
+    Latch(Gc<Latch>),
+    /// The end of a shared table's growth.
+    Growth(Gc<Table>),
+    /// A handshake, after which this task finishes the growth of the table that it began.
+    Handshake(Gc<Table>),
+    /// Standard input.
+    Input,
+    /// A moment of the platform's time, in nanoseconds.
+    Time(u64),
+    /// Nothing: others go first.
+    Turn,
+}
+
+/// What a task is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// In a queue.
+    Ready = 0,
+    /// On a core.
+    Running = 1,
+    /// Suspended.
+    Waiting = 2,
+    /// Ended; its results are there.
+    Done = 3,
+    /// Ended by an error.
+    Failed = 4,
+    /// Ended by cancellation.
+    Cancelled = 5,
+}
+
+/// Slots of a new task's stack, one granule less than a power of two with the block's header: 128 words hold [`SLACK`] and some frames.
+pub(crate) const INITIAL_SLOTS: usize = 127;
+
+/// A task.
+#[repr(C)]
+pub struct Task {
+    header: Header,
+    /// A [`State`].
+    state: AtomicU8,
+    /// Whether somebody has asked for its results.
+    observed: AtomicBool,
+    /// Results in the stack's first slots, or one in `result`.
+    pub(crate) results: Cell<u32>,
+    /// The tasks that wait for its end.
+    waiters: AtomicPtr<Task>,
+    /// The next task in whatever list it is in.
+    next: AtomicPtr<Task>,
+    /// First slot of its stack.
+    pub(crate) stack: Cell<*mut u64>,
+    /// Number of slots.
+    pub(crate) slots: Cell<usize>,
+    /// While it is suspended: its instruction, register 0, number of arguments.
+    pub(crate) pc: Cell<*const AtomicU32>,
+    pub(crate) base: Cell<*mut u64>,
+    pub(crate) n: Cell<usize>,
+    /// While it is suspended in a native, what the native goes on with.
+    pub(crate) step: Cell<Step>,
+    /// The first result, or the error.
+    pub(crate) result: Cell<Value>,
+    /// The traceback of the error, owned; or null.
+    pub(crate) traceback: Cell<*mut String>,
+    /// The table whose growth it finishes when it runs again, or null.
+    pub(crate) grows: Cell<*mut Table>,
+    /// The latch of the loop that it is a piece of, or null.
+    pub(crate) latch: Cell<*mut Latch>,
+    /// Where it was spawned, for tracebacks: function, and instruction after the call.
+    pub(crate) spawned_at: Cell<(Value, *const AtomicU32)>,
+    /// State of its random numbers; all zero until first used.
+    pub(crate) random: Cell<[u64; 4]>,
+}
+
+// SAFETY: fields that are not atomic belong to the core that runs the task; queues hand it over.
+unsafe impl Sync for Task {}
+
+// SAFETY: laid out as the trait demands; no other type has this kind.
+unsafe impl Object for Task {
+    const TAG: Tag = Tag::Object;
+    const KINDS: &'static [Kind] = &[Kind::Task];
+}
+
+/// What [`Task::waiters`] is when the task has ended: no task's address.
+const ENDED: *mut Task = core::ptr::without_provenance_mut(1);
+
+impl Task {
+    /// A new task that will call `function` with `arguments`, which are published already. `spare` is a stack of [`INITIAL_SLOTS`] that suffices for them. The task is shared from the start.
+    pub(crate) fn new(local: &LocalHeap, function: Value, arguments: &[Value], spare: Option<*mut u64>) -> Result<Gc<Task>, NeedMemory> {
+        let object = local.alloc_object(Kind::Task, 0, size_of::<Task>())?.cast::<Task>();
+        let slots = if spare.is_some() { INITIAL_SLOTS } else { INITIAL_SLOTS.max(arguments.len() + 2 + SLACK) };
+        let stack = match spare.map_or_else(|| new_stack(local, slots), Ok) {
+            Ok(stack) => stack,
+            Err(need) => {
+                // SAFETY: nobody else knows it.
+                unsafe { local.free(object.cast(), size_of::<Task>()) };
+                return Err(need);
+            }
+        };
+        // SAFETY: the memory is new, of that size and ours alone, and zero where nothing is written: valid for the atomics and cells left out.
+        unsafe {
+            let task = object.as_ptr();
+            (*task).header.set_flags(flags::SHARED);
+            (*task).stack.set(stack);
+            (*task).slots.set(slots);
+            (*task).result.set(Value::NIL);
+            (*task).spawned_at.set((Value::NIL, core::ptr::null()));
+            *stack = function.to_bits();
+            *stack.add(1) = Link::Bottom.encode();
+            for (i, argument) in arguments.iter().enumerate() {
+                *stack.add(2 + i) = argument.to_bits();
+            }
+            (*task).base.set(stack.add(2));
+            (*task).n.set(arguments.len());
+            let closure: *const crate::object::Closure = function.address().cast();
+            (*task).pc.set((*closure).entry);
+            Ok(Gc::from_ptr(object))
+        }
+    }
+}
+
+/// Memory for a stack: `slots` words behind a header.
+pub(crate) fn new_stack(local: &LocalHeap, slots: usize) -> Result<*mut u64, NeedMemory> {
+    let object = local.alloc_object(Kind::Stack, slots as u32, (slots + 1) * 8)?;
+    // SAFETY: the words follow the header.
+    Ok(unsafe { object.as_ptr().cast::<u64>().add(1) })
+}
+
+/// Gives a stack back.
+///
+/// # Safety
+/// It came from [`new_stack`] with this `slots`, and nobody uses it any more.
+pub(crate) unsafe fn free_stack(local: &LocalHeap, stack: *mut u64, slots: usize) {
+    // SAFETY: its header lies before the words.
+    unsafe { local.free(NonNull::new_unchecked(stack.sub(1).cast::<Header>()), (slots + 1) * 8) }
+}
+
+impl Gc<Task> {
+    /// Its fields.
+    #[inline(always)]
+    pub(crate) fn fields<'a>(self) -> &'a Task {
+        // SAFETY: the task lives as long as its handle is used.
+        unsafe { &*self.as_ptr() }
+    }
+
+    /// What it is doing.
+    pub fn state(self) -> State {
+        match self.fields().state.load(Ordering::Acquire) {
+            0 => State::Ready,
+            1 => State::Running,
+            2 => State::Waiting,
+            3 => State::Done,
+            4 => State::Failed,
+            _ => State::Cancelled,
+        }
+    }
+
+    pub(crate) fn set_state(self, state: State) {
+        self.fields().state.store(state as u8, Ordering::Release);
+    }
+
+    /// Whether it has ended, so that its results may be read.
+    #[inline]
+    pub(crate) fn has_ended(self) -> bool {
+        self.fields().waiters.load(Ordering::Acquire) == ENDED
+    }
+
+    /// Puts a suspended task on the list of those that wait for this one; `false` if this one has ended.
+    pub(crate) fn add_waiter(self, waiter: Gc<Task>) -> bool {
+        let mut head = self.fields().waiters.load(Ordering::Acquire);
+        loop {
+            if head == ENDED {
+                return false;
+            }
+            waiter.fields().next.store(head, Ordering::Relaxed);
+            match self.fields().waiters.compare_exchange_weak(head, waiter.as_ptr(), Ordering::Release, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(found) => head = found,
+            }
+        }
+    }
+
+    /// Marks it as ended, its results written, and calls `wake` for each task that waits for it.
+    pub(crate) fn end(self, mut wake: impl FnMut(Gc<Task>)) {
+        let mut waiter = self.fields().waiters.swap(ENDED, Ordering::AcqRel);
+        while let Some(task) = NonNull::new(waiter) {
+            // SAFETY: who is on the list is a live task, suspended until we wake it.
+            let task: Gc<Task> = unsafe { Gc::from_ptr(task) };
+            waiter = task.fields().next.load(Ordering::Relaxed);
+            wake(task);
+        }
+    }
+
+    /// Notes that somebody has asked for its results, so that its error need not be reported at the program's end.
+    pub(crate) fn observe(self) {
+        self.fields().observed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_observed(self) -> bool {
+        self.fields().observed.load(Ordering::Relaxed)
+    }
+
+    /// Its traceback, if it failed.
+    pub(crate) fn traceback<'a>(self) -> Option<&'a str> {
+        // SAFETY: null, or a box that the task owns.
+        unsafe { self.fields().traceback.get().as_ref() }.map(String::as_str)
+    }
+
+    pub(crate) fn set_traceback(self, text: String) {
+        self.fields().traceback.set(Box::into_raw(Box::new(text)));
+    }
+}
+
+// SAFETY: what a task's handle leads to is used by the core that took it from a queue, and its atomics by anyone.
+unsafe impl Send for Gc<Task> {}
+
+// A task's handle is its address, which is never null; the task lives while it is in a queue.
+impl smp::scheduler::Handle for Gc<Task> {
+    fn into_raw(self) -> NonZeroUsize {
+        self.as_non_null().cast::<u8>().expose_provenance()
+    }
+
+    unsafe fn from_raw(raw: NonZeroUsize) -> Self {
+        // SAFETY: it came from `into_raw`.
+        unsafe { Gc::from_ptr(NonNull::with_exposed_provenance(raw)) }
+    }
+}

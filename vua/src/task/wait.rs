@@ -1,0 +1,374 @@
+//! A core's loop over tasks: taking one, running it until it ends or waits, and what follows.
+
+use alloc::string::String;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+use smp::safepoint::{CANCEL, HANDSHAKE, HEARTBEAT, HUNGRY, INPUT, STOP};
+use smp::scheduler::Find;
+
+use super::{State, Task, WaitFor};
+use crate::bytecode::instructions::Op;
+use crate::heap::flags;
+use crate::interp::native::Throw;
+use crate::interp::throw::{Flow, Leave};
+use crate::interp::{Core, Exit, Vm, enter};
+use crate::object::Gc;
+use crate::table::Table;
+use crate::value::Value;
+
+/// How long a task runs before others that are ready get a turn, in nanoseconds. A hundred turns a second cost nothing that can be measured, and
+/// a program that waits for input or a timer does not notice them.
+const TURN: u64 = 10_000_000;
+
+impl Vm {
+    /// Runs tasks until the program has ended.
+    pub(crate) fn run_tasks(&mut self) {
+        let engine = self.core.engine;
+        let mut next = None;
+        loop {
+            if self.control.poll.load(Ordering::Relaxed) != 0 {
+                self.between_tasks();
+            }
+            let task = match next.take() {
+                Some(task) => task,
+                None => match self.core.worker().find() {
+                    Find::Task(task) => task,
+                    Find::Closed => return,
+                    Find::Empty => {
+                        engine.end_if_done();
+                        let quiet = self.core.worker().idle_unless_quiet(None);
+                        if quiet && !engine.end_if_done() {
+                            if engine.waits_for_input() {
+                                self.core.worker().idle(None);
+                            } else {
+                                engine.deadlock();
+                            }
+                        }
+                        continue;
+                    }
+                },
+            };
+            if engine.is_closed() {
+                return;
+            }
+            next = self.run_task(task);
+        }
+    }
+
+    /// The poll word is set and no task is running.
+    fn between_tasks(&mut self) {
+        let safepoints = self.core.engine.scheduler().safepoints();
+        let bits = safepoints.take(self.core.cpu, HUNGRY | HEARTBEAT | CANCEL | INPUT);
+        let asked = self.control.poll.load(Ordering::Relaxed);
+        if asked & HANDSHAKE != 0 {
+            self.core.worker().acknowledge();
+        }
+        if asked & STOP != 0 {
+            safepoints.stop_hold(self.core.cpu);
+        }
+        if bits & HEARTBEAT != 0 {
+            self.core.beating = false;
+            self.core.worker().fire_timers();
+        }
+        if bits & INPUT != 0 {
+            self.core.engine.wake_readers();
+        }
+        if bits & HUNGRY != 0 {
+            self.core.worker().share();
+        }
+    }
+
+    /// A safepoint of the running task. `pc`, `base` and `n` are saved; everything alive is in frames.
+    pub(crate) fn safepoint(&mut self) -> Flow {
+        if self.control.poll.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        self.core.safepoint_asked(true)
+    }
+
+    /// Runs one task until it ends, waits or makes way; gives the task to run next, if there is one for this core.
+    fn run_task(&mut self, task: Gc<Task>) -> Option<Gc<Task>> {
+        let fields = task.fields();
+        let core = &mut self.core;
+        task.set_state(State::Running);
+        core.task = Some(task);
+        core.pc = fields.pc.get();
+        core.base = fields.base.get();
+        core.n = fields.n.get();
+        core.step = fields.step.get();
+        core.stack = fields.stack.get();
+        // SAFETY: the stack is that long.
+        core.stack_end = unsafe { core.stack.add(fields.slots.get()) };
+        let mut exit = None;
+        if let Some(table) = NonNull::new(fields.grows.replace(core::ptr::null_mut())) {
+            // SAFETY: the table is in the task's frame.
+            let finished = finish_growth(core, unsafe { Gc::from_ptr(table) });
+            exit = finished.err().and_then(|leave| core.leave(leave));
+        }
+        let exit = match exit {
+            Some(exit) => exit,
+            // SAFETY: what was loaded is what the task was suspended with.
+            None => unsafe { enter(self) },
+        };
+        let core = &mut self.core;
+        core.task = None;
+        match exit {
+            Exit::Waiting => {
+                core.save(task);
+                task.set_state(State::Waiting);
+                let until = core.wait.take().unwrap_or(WaitFor::Turn);
+                core.wait_for(task, until)
+            }
+            Exit::Preempted => {
+                core.save(task);
+                task.set_state(State::Ready);
+                core.counters.preemptions += 1;
+                core.engine.scheduler().inject(task);
+                None
+            }
+            Exit::Finished | Exit::Failed | Exit::Cancelled => core.finish(task, exit),
+        }
+    }
+}
+
+/// Copies a shared table's nodes after the handshake that its growth asked for, and lets its writers go on.
+pub(crate) fn finish_growth(core: &mut Core, table: Gc<Table>) -> Flow {
+    let retired = match table.grow_finish(&core.heap, &mut || ()) {
+        Ok(retired) => retired,
+        Err(need) => {
+            table.grow_cancel();
+            core.engine.wake_writers(table);
+            return Err(need.into());
+        }
+    };
+    core.counters.growths += 1;
+    core.engine.retire(&core.heap, retired);
+    core.engine.wake_writers(table);
+    Ok(())
+}
+
+impl Core {
+    /// Whether the running frame's function has not run its head yet.
+    pub(crate) fn is_entering(&self) -> bool {
+        // SAFETY: `pc` points to an instruction.
+        let word = unsafe { (*self.pc).load(Ordering::Relaxed) };
+        matches!(Op::of(word), Some(Op::FUNC | Op::FUNCV | Op::NATIVE))
+    }
+
+    /// Answers what other cores asked for. A task that may be moved aside gives way at a heartbeat.
+    #[cold]
+    pub(crate) fn safepoint_asked(&mut self, may_leave: bool) -> Flow {
+        self.counters.polls += 1;
+        let engine = self.engine;
+        let safepoints = engine.scheduler().safepoints();
+        let bits = safepoints.take(self.cpu, HUNGRY | HEARTBEAT | CANCEL | INPUT);
+        let asked = safepoints.control(self.cpu).poll.load(Ordering::Relaxed);
+        if asked & HANDSHAKE != 0 {
+            self.worker().acknowledge();
+        }
+        if asked & STOP != 0 {
+            safepoints.stop_hold(self.cpu);
+        }
+        if bits & INPUT != 0 {
+            engine.wake_readers();
+        }
+        if engine.is_closed() {
+            return Err(Leave::Exit(Exit::Cancelled));
+        }
+        if bits & HUNGRY != 0 && self.worker().share() {
+            // Without memory for a piece, the loop goes on in one.
+            if let Ok(Some(piece)) = self.split() {
+                engine.count_spawn(self.cpu);
+                self.worker().spawn(piece);
+            }
+        }
+        if bits & HEARTBEAT != 0 {
+            self.beating = false;
+            self.worker().fire_timers();
+            if may_leave {
+                // Whoever runs next starts the clock again.
+                self.beat();
+                return Err(Leave::Exit(Exit::Preempted));
+            }
+            self.beat();
+        }
+        Ok(())
+    }
+
+    /// A safepoint within a native's step.
+    pub(crate) fn poll_in_place(&mut self) -> Result<(), Throw> {
+        if self.engine.scheduler().safepoints().control(self.cpu).poll.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        match self.safepoint_asked(false) {
+            Ok(()) => Ok(()),
+            Err(Leave::Throw(throw)) => Err(throw),
+            Err(Leave::Exit(_)) => Err(Throw::Cancelled),
+        }
+    }
+
+    /// Asks for a heartbeat, if none is under way: from now on there is something that a long task would keep waiting.
+    #[inline]
+    pub(crate) fn beat(&mut self) {
+        if !self.beating {
+            self.beating = true;
+            self.engine.platform().heartbeat(self.cpu, TURN);
+        }
+    }
+
+    fn save(&mut self, task: Gc<Task>) {
+        let fields = task.fields();
+        fields.pc.set(self.pc);
+        fields.base.set(self.base);
+        fields.n.set(self.n);
+        fields.step.set(self.step);
+    }
+
+    /// Arranges for a suspended task to go on; gives it back if it can at once.
+    fn wait_for(&mut self, task: Gc<Task>, until: WaitFor) -> Option<Gc<Task>> {
+        let engine = self.engine;
+        match until {
+            WaitFor::Task(other) => {
+                if other.add_waiter(task) {
+                    return None;
+                }
+                Some(task)
+            }
+            WaitFor::Latch(latch) => {
+                latch.fields().waiter.store(task.as_ptr(), Ordering::Release);
+                if latch.count_down() { Some(task) } else { None }
+            }
+            WaitFor::Growth(table) => {
+                if engine.add_writer(table, task) { None } else { Some(task) }
+            }
+            WaitFor::Handshake(table) => {
+                task.fields().grows.set(table.as_ptr());
+                self.worker().after_handshake(task);
+                None
+            }
+            WaitFor::Input => {
+                engine.add_reader(task);
+                None
+            }
+            WaitFor::Time(deadline) => {
+                self.beat();
+                engine.scheduler().inject_at(deadline, task);
+                None
+            }
+            WaitFor::Turn => {
+                task.set_state(State::Ready);
+                engine.scheduler().inject(task);
+                None
+            }
+        }
+    }
+
+    /// Makes a task that was suspended ready on this core.
+    pub(crate) fn make_ready(&mut self, task: Gc<Task>) {
+        task.set_state(State::Ready);
+        self.beat();
+        self.worker().spawn(task);
+    }
+
+    /// A task has ended: keeps its results, wakes who waits for it. Gives one of those, to be run at once.
+    fn finish(&mut self, task: Gc<Task>, exit: Exit) -> Option<Gc<Task>> {
+        let engine = self.engine;
+        let fields = task.fields();
+        let state = match exit {
+            Exit::Finished => State::Done,
+            Exit::Failed => State::Failed,
+            _ => State::Cancelled,
+        };
+        let mut next = None;
+        if let Some(latch) = NonNull::new(fields.latch.get()) {
+            // A piece of a loop: its results are in the shared tables that it wrote to, its error in the latch.
+            // SAFETY: the piece holds a reference to its latch in its frame.
+            let latch: Gc<super::Latch> = unsafe { Gc::from_ptr(latch) };
+            if state == State::Failed {
+                // The error was raised outside any iteration: before the body's head, for want of stack.
+                let error = self.publish_or_memory_error(self.error);
+                latch.fail(Value::small(0), true, error);
+            }
+            task.set_state(state);
+            // SAFETY: the task has ended, and nobody joins a piece.
+            unsafe { self.recycle_stack(fields.stack.get(), fields.slots.get()) };
+            fields.slots.set(0);
+            if latch.count_down() {
+                // SAFETY: the loop's task gave its count up after it had named itself, and waits.
+                next = NonNull::new(latch.fields().waiter.load(Ordering::Acquire)).map(|waiter| unsafe { Gc::from_ptr(waiter) });
+            }
+        } else {
+            self.keep_results(task, state);
+            task.set_state(state);
+            if state == State::Failed {
+                engine.add_failed(task);
+            }
+            task.end(|waiter| match next {
+                None => next = Some(waiter),
+                Some(_) => {
+                    waiter.set_state(State::Ready);
+                    // SAFETY: as `make_ready`, which cannot be called while `self` is lent to this closure.
+                    engine.scheduler().inject(waiter);
+                }
+            });
+        }
+        engine.count_end(self.cpu);
+        if engine.is_main(task) {
+            engine.main_ended(self, task, state);
+        }
+        next
+    }
+
+    fn publish_or_memory_error(&mut self, value: Value) -> Value {
+        match self.publish(value) {
+            Ok(()) => value,
+            Err(_) => self.engine.out_of_memory(),
+        }
+    }
+
+    /// Publishes a task's results and keeps them in the task.
+    fn keep_results(&mut self, task: Gc<Task>, state: State) {
+        let fields = task.fields();
+        let (mut count, mut first) = match state {
+            State::Done => (self.n, Value::NIL),
+            State::Failed => (1, self.error),
+            _ => (0, Value::NIL),
+        };
+        if state == State::Done {
+            for i in 0..count {
+                // SAFETY: the results are on the task's stack.
+                let value = unsafe { Value::from_bits(*self.from.add(i)) };
+                if self.publish(value).is_err() {
+                    task.set_traceback(String::new());
+                    count = 0;
+                    break;
+                }
+                if i == 0 {
+                    first = value;
+                }
+            }
+        } else {
+            first = self.publish_or_memory_error(first);
+        }
+        fields.result.set(first);
+        fields.results.set(count as u32);
+        // SAFETY: the results move down to the stack's first slots; a stack that holds none of use is given back.
+        unsafe {
+            if count > 1 {
+                core::ptr::copy(self.from, self.stack, count);
+            } else {
+                self.recycle_stack(self.stack, fields.slots.get());
+                fields.slots.set(0);
+            }
+        }
+        self.stack = core::ptr::null_mut();
+        self.stack_end = core::ptr::null_mut();
+    }
+}
+
+/// Whether a table is being grown.
+pub(crate) fn is_growing(table: Gc<Table>) -> bool {
+    table.header().has(flags::GROWING)
+}
+
