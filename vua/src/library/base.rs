@@ -1,28 +1,25 @@
-//! The basic functions (Lua 5.4 manual, 6.1).
+//! The basic functions (reference manual, 6.1).
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use smp::platform::Stream;
 
 use super::Builder;
-use crate::heap::NeedMemory;
+use super::access::Fetched;
+use super::buffer::{Buffer, long_string};
+use crate::heap::{NeedMemory, flags};
 use crate::interp::native::{Call, Next, Throw};
-use crate::interp::text_of;
-use crate::number;
-use crate::object::Gc;
-use crate::table::Table;
+use crate::number::{self, Number};
 use crate::value::{Tag, Value};
 
-/// Defines the functions.
-pub(crate) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
+/// Defines the library.
+pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     builder.global("assert", assert)?;
     builder.global("collectgarbage", collectgarbage)?;
     builder.global("error", error)?;
     builder.global("getmetatable", getmetatable)?;
-    builder.global("ipairs", ipairs)?;
-    builder.global("next", next)?;
-    builder.global("pairs", pairs)?;
     builder.global("pcall", pcall)?;
     builder.global("print", print)?;
     builder.global("rawequal", rawequal)?;
@@ -33,235 +30,278 @@ pub(crate) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     builder.global("setmetatable", setmetatable)?;
     builder.global("tonumber", tonumber)?;
     builder.global("tostring", tostring)?;
-    builder.global("type", type_)?;
-    let globals = builder.globals();
-    builder.set(globals, "_G", globals.value())?;
-    let version = builder.string("Lua 5.4")?;
-    builder.set(globals, "_VERSION", version)
+    builder.global("type", type_of)?;
+    builder.global("warn", warn)?;
+    builder.global("xpcall", xpcall)?;
+    let following = builder.function("next", next, &[])?;
+    builder.global_value("next", following)?;
+    builder.global_value("pairs", builder.function("pairs", pairs, &[following])?)?;
+    let indices = builder.function("for iterator", next_index, &[])?;
+    builder.global_value("ipairs", builder.function("ipairs", ipairs, &[indices])?)?;
+    builder.global_value("_G", builder.globals().value())?;
+    builder.global_value("_VERSION", builder.string("Lua 5.4")?)
 }
 
-/// `assert(v, …)`.
-fn assert(call: &mut Call<'_>) -> Result<Next, Throw> {
-    if call.any_argument(0)?.is_truthy() {
-        return Ok(Next::Many { at: 0, count: call.count() });
+/// What `tostring` gives for a value, short of its bytes for a string: text to append.
+pub(crate) enum Shown {
+    /// The string that it is.
+    String(Value),
+    /// A short text.
+    Short(number::Text),
+    /// Something else.
+    Text(String),
+    /// `__tostring` is to be called: [`shown_result`] takes its result.
+    Call(Next),
+}
+
+/// `tostring(value)`.
+pub(crate) fn show(call: &mut Call<'_>, value: Value, at: usize, state: u32) -> Result<Shown, Throw> {
+    if value.as_str().is_some() {
+        return Ok(Shown::String(value));
     }
-    if call.count() > 1 { Err(Throw::Value(call.get(1))) } else { Err(Throw::Message("assertion failed!".into())) }
-}
-
-/// `collectgarbage(option)`: what a program may ask of the one heap for all.
-fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let option = if call.get(0).is_nil() { None } else { Some(call.bytes_argument(0)?) };
-    match option.map_or(&b"collect"[..], Gc::bytes) {
-        b"count" => {
-            let bytes = call.engine().heap().program_bytes(call.heap().program());
-            Ok(Next::One(Value::float(bytes as f64 / 1024.0)))
-        }
-        b"collect" | b"stop" | b"restart" | b"step" | b"incremental" | b"generational" | b"setpause" | b"setstepmul" => Ok(Next::One(Value::small(0))),
-        b"isrunning" => Ok(Next::One(Value::TRUE)),
-        other => {
-            let text = format!("invalid option '{}'", other.escape_ascii());
-            Err(call.argument_error(0, text))
-        }
+    if let Some(n) = value.as_number() {
+        return Ok(Shown::Short(number_text(n)));
     }
-}
-
-/// `error(message [, level])`.
-fn error(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let level = call.optional_integer(1, 1)?;
-    let value = call.get(0);
-    if let Some(text) = value.as_str()
-        && level > 0
-    {
-        let mut message = call.position(level as usize).into_bytes();
-        message.extend_from_slice(text.bytes());
-        return Err(Throw::Value(call.string(&message)?));
-    }
-    Err(Throw::Value(value))
-}
-
-/// `getmetatable(v)`.
-fn getmetatable(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let value = call.any_argument(0)?;
-    let Some(metatable) = call.metatable(value) else { return Ok(Next::One(Value::NIL)) };
-    let protected = call.metamethod(value, "__metatable");
-    Ok(Next::One(if protected.is_nil() { metatable.value() } else { protected }))
-}
-
-/// The iterator of `ipairs`; respects `__index`.
-fn ipairs_step(call: &mut Call<'_>) -> Result<Next, Throw> {
-    if call.state() == 1 {
-        // The `__index` function has answered, in slot 3.
-        let value = if call.results() > 0 { call.slot(3) } else { Value::NIL };
-        if value.is_nil() {
-            return Ok(Next::One(Value::NIL));
-        }
-        let index = call.slot(2);
-        call.set(4, value);
-        call.set(3, index);
-        return Ok(Next::Many { at: 3, count: 2 });
-    }
-    let index = call.integer_argument(1)?.wrapping_add(1);
-    let key = call.integer(index)?;
-    let mut object = call.get(0);
-    for _ in 0..100 {
-        if let Some(table) = object.as_table() {
-            let value = table.get_int(index);
-            if !value.is_nil() {
-                call.set(2, key);
-                call.set(3, value);
-                return Ok(Next::Many { at: 2, count: 2 });
-            }
-        }
-        let handler = call.metamethod(object, "__index");
-        if handler.is_nil() {
-            if object.as_table().is_none() {
-                return Err(call.message(format_args!("attempt to index a {} value (field '?')", call.type_name(object))));
-            }
-            return Ok(Next::One(Value::NIL));
-        }
-        if handler.has_tag(Tag::Function) {
-            call.set(2, key);
-            call.set(3, handler);
-            call.set(5, object);
-            call.set(6, key);
-            return Ok(Next::Call { at: 3, arguments: 2, state: 1, protected: false });
-        }
-        object = handler;
-    }
-    Err(call.message("'__index' chain too long; possibly a loop"))
-}
-
-/// `ipairs(t)`.
-fn ipairs(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let object = call.any_argument(0)?;
-    let step = crate::object::NativeFunction::new(call.heap(), ipairs_step as *const (), "for iterator", &[])?.value();
-    call.set(1, step);
-    call.set(2, object);
-    call.set(3, Value::small(0));
-    Ok(Next::Many { at: 1, count: 3 })
-}
-
-/// `next(t [, key])`.
-pub(crate) fn next(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let table = call.table_argument(0)?;
-    let key = call.get(1);
-    match table.next(call.heap(), key, &mut || ()) {
-        Ok(None) => Ok(Next::One(Value::NIL)),
-        Ok(Some((key, value))) => {
-            call.set(2, key);
-            call.set(3, value);
-            Ok(Next::Many { at: 2, count: 2 })
-        }
-        Err(_) => Err(call.message("invalid key to 'next'")),
-    }
-}
-
-/// `pairs(t)`.
-fn pairs(call: &mut Call<'_>) -> Result<Next, Throw> {
-    if call.state() == 1 {
-        // `__pairs` has answered: its first three results.
-        for i in call.results()..3 {
-            call.set(1 + i, Value::NIL);
-        }
-        return Ok(Next::Many { at: 1, count: 3 });
-    }
-    let object = call.any_argument(0)?;
-    let handler = call.metamethod(object, "__pairs");
+    let handler = call.metamethod(value, "__tostring");
     if !handler.is_nil() {
-        call.set(1, handler);
-        call.set(3, object);
-        return Ok(Next::Call { at: 1, arguments: 1, state: 1, protected: false });
+        return Ok(Shown::Call(call.prepare(at, handler, &[value], state)));
     }
-    call.table_argument(0)?;
-    let next = call.engine().next_function();
-    call.set(1, next);
-    call.set(2, object);
-    call.set(3, Value::NIL);
-    Ok(Next::Many { at: 1, count: 3 })
-}
-
-/// `pcall(f, …)`.
-fn pcall(call: &mut Call<'_>) -> Result<Next, Throw> {
-    if call.state() == 0 {
-        let function = call.any_argument(0)?;
-        let count = call.count();
-        call.room(count + 3)?;
-        // The function, a slot for the link, and the arguments behind them.
-        for i in (1..count).rev() {
-            let argument = call.slot(i);
-            call.set(i + 2, argument);
-        }
-        call.set(1, function);
-        return Ok(Next::Call { at: 1, arguments: count - 1, state: 1, protected: true });
-    }
-    call.set(0, Value::boolean(!call.failed()));
-    Ok(Next::Many { at: 0, count: call.results() + 1 })
-}
-
-/// `print(…)`: comes out whole.
-fn print(call: &mut Call<'_>) -> Result<Next, Throw> {
-    // State: how many arguments are texts already, one more than that when a `__tostring` has answered behind them.
-    let count = call.count();
-    let mut done = call.state() as usize;
-    if done > 0 {
-        let answer = if call.results() > 0 { call.slot(count) } else { Value::NIL };
-        if answer.as_str().is_none() {
-            return Err(call.message("'__tostring' must return a string"));
-        }
-        call.set(done - 1, answer);
-    }
-    while done < count {
-        let value = call.slot(done);
-        done += 1;
-        if value.as_str().is_none() && !value.is_number() {
-            let handler = call.metamethod(value, "__tostring");
-            if !handler.is_nil() {
-                call.room(count + 3)?;
-                call.set(count, handler);
-                call.set(count + 2, value);
-                return Ok(Next::Call { at: count, arguments: 1, state: done as u32, protected: false });
+    Ok(Shown::Text(match value.as_boolean() {
+        Some(true) => "true".into(),
+        Some(false) => "false".into(),
+        None if value.is_nil() => "nil".into(),
+        None => {
+            let name = call.metamethod(value, "__name");
+            let name = name.as_str().map(|name| String::from_utf8_lossy(name.bytes()));
+            let address = value.address() as usize;
+            match name {
+                Some(name) => format!("{name}: 0x{address:012x}"),
+                None => format!("{}: 0x{address:012x}", call.plain_type_name(value)),
             }
         }
+    }))
+}
+
+/// What `__tostring` gave, which must be a string.
+pub(crate) fn shown_result(call: &mut Call<'_>, at: usize) -> Result<Value, Throw> {
+    let value = call.result(at);
+    if value.as_str().is_some() {
+        return Ok(value);
     }
-    let mut line = Vec::new();
-    for i in 0..count {
-        if i > 0 {
-            line.push(b'\t');
+    match value.as_number() {
+        Some(n) => call.string(number_text(n).as_bytes()),
+        None => Err(call.message("'__tostring' must return a string")),
+    }
+}
+
+/// A number as `tostring` writes it.
+pub(crate) fn number_text(n: Number) -> number::Text {
+    match n {
+        Number::Integer(i) => number::integer_text(i),
+        Number::Float(f) => number::float_text(f),
+    }
+}
+
+fn tostring(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if call.state() != 0 {
+        return Ok(Next::One(shown_result(call, call.count())?));
+    }
+    let value = call.any_argument(0)?;
+    Ok(match show(call, value, call.count(), 1)? {
+        Shown::String(value) => Next::One(value),
+        Shown::Short(text) => Next::One(call.string(text.as_bytes())?),
+        Shown::Text(text) => Next::One(call.string(text.as_bytes())?),
+        Shown::Call(next) => next,
+    })
+}
+
+/// Replaces arguments that have a `__tostring` by what it gives, from argument `from` on; `Some` is the call to make, in state 1.
+///
+/// Slot `count` holds, in later steps, the argument that a call is about.
+pub(crate) fn convert_arguments(call: &mut Call<'_>, from: usize) -> Result<Option<Next>, Throw> {
+    let count = call.count();
+    let mut i = from;
+    if call.state() != 0 {
+        i = call.slot(count).as_integer().unwrap_or(0) as usize;
+        let text = shown_result(call, count + 1)?;
+        call.set(i, text);
+        i += 1;
+    }
+    while i < count {
+        let value = call.slot(i);
+        if !value.is_number() && value.as_str().is_none() {
+            match show(call, value, count + 1, 1)? {
+                Shown::Call(next) => {
+                    let index = call.integer(i as i64)?;
+                    call.set(count, index);
+                    return Ok(Some(next));
+                }
+                Shown::Text(text) => {
+                    let text = call.string(text.as_bytes())?;
+                    call.set(i, text);
+                }
+                Shown::String(_) | Shown::Short(_) => {}
+            }
         }
-        append_text(call, call.slot(i), &mut line);
+        i += 1;
     }
-    line.push(b'\n');
+    Ok(None)
+}
+
+/// Appends a string or number.
+pub(crate) fn append(call: &mut Call<'_>, buffer: &mut Buffer, value: Value) -> Result<(), Throw> {
+    if let Some(string) = value.as_str() {
+        return buffer.extend(call, string.bytes());
+    }
+    match value.as_number() {
+        Some(n) => buffer.extend(call, number_text(n).as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// The whole line in one write, so that lines of different tasks do not mix.
+fn print(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if let Some(next) = convert_arguments(call, 0)? {
+        return Ok(next);
+    }
+    let mut buffer = Buffer::new();
+    for i in 0..call.count() {
+        if i > 0 {
+            buffer.push(call, b'\t')?;
+        }
+        let value = call.slot(i);
+        append(call, &mut buffer, value)?;
+    }
+    buffer.push(call, b'\n')?;
+    let line = buffer.into_bytes(call)?;
     call.platform().write(Stream::Output, &line);
     Ok(Next::Nothing)
 }
 
-/// The text of a value without metamethods.
-pub(crate) fn append_text(call: &Call<'_>, value: Value, to: &mut Vec<u8>) {
-    if let Some(string) = value.as_str() {
-        to.extend_from_slice(string.bytes());
-    } else if let Some(n) = value.as_number() {
-        to.extend_from_slice(text_of(n).as_bytes());
-    } else if value.is_nil() {
-        to.extend_from_slice(b"nil");
-    } else if let Some(b) = value.as_boolean() {
-        to.extend_from_slice(if b { b"true" } else { b"false" });
-    } else {
-        let kind = if value.as_native().is_some() { "function: builtin" } else { call.type_name(value) };
-        to.extend_from_slice(format!("{kind}: {:#016x}", value.address() as usize).as_bytes());
+/// Warnings are always on: what starts with `@` are control messages, of which there are none here.
+fn warn(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let mut text: Vec<u8> = Vec::from(&b"vua: warning: "[..]);
+    call.bytes_argument(0)?;
+    for i in 1..call.count() {
+        call.bytes_argument(i)?;
+    }
+    let mut buffer = Buffer::new();
+    for i in 0..call.count() {
+        let value = call.slot(i);
+        append(call, &mut buffer, value)?;
+    }
+    let message = buffer.into_bytes(call)?;
+    if call.count() == 1 && message.first() == Some(&b'@') {
+        return Ok(Next::Nothing);
+    }
+    text.try_reserve(message.len() + 1).map_err(|_| NeedMemory { bytes: message.len() })?;
+    text.extend_from_slice(&message);
+    text.push(b'\n');
+    call.platform().write(Stream::Error, &text);
+    Ok(Next::Nothing)
+}
+
+fn type_of(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let value = call.any_argument(0)?;
+    let name = call.plain_type_name(value);
+    Ok(Next::One(call.string(name.as_bytes())?))
+}
+
+fn assert(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if call.get(0).is_truthy() {
+        return Ok(Next::Many { at: 0, count: call.count() });
+    }
+    call.any_argument(0)?;
+    if call.count() > 1 {
+        return Err(Throw::Value(call.get(1)));
+    }
+    Err(call.plain_error("assertion failed!"))
+}
+
+fn error(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let value = call.get(0);
+    let level = call.optional_integer(1, 1)?;
+    let Some(message) = value.as_str() else { return Err(Throw::Value(value)) };
+    if level <= 0 {
+        return Err(Throw::Value(value));
+    }
+    let position = call.position(usize::try_from(level).unwrap_or(usize::MAX).min(1 << 20));
+    if position.is_empty() {
+        return Err(Throw::Value(value));
+    }
+    let mut buffer = Buffer::new();
+    buffer.extend(call, position.as_bytes())?;
+    buffer.extend(call, message.bytes())?;
+    let text = buffer.into_string(call, call.count())?;
+    Err(Throw::Value(text))
+}
+
+/// Moves the arguments from `from` on two slots up, so that there is a link between the function before them and them.
+fn open_frame(call: &mut Call<'_>, from: usize) -> Result<(), Throw> {
+    call.room(call.count() + 4)?;
+    for i in (from..call.count()).rev() {
+        let value = call.slot(i);
+        call.set(i + 2, value);
+    }
+    Ok(())
+}
+
+fn pcall(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if call.state() != 0 {
+        call.set(0, Value::boolean(!call.failed()));
+        return Ok(Next::Many { at: 0, count: 1 + call.results() });
+    }
+    let function = call.any_argument(0)?;
+    open_frame(call, 1)?;
+    call.set(1, function);
+    Ok(Next::Call { at: 1, arguments: call.count() - 1, state: 1, protected: true })
+}
+
+/// In state 2 the message handler has been called; slot 0 keeps it.
+fn xpcall(call: &mut Call<'_>) -> Result<Next, Throw> {
+    match call.state() {
+        0 => {
+            let function = call.get(0);
+            if !call.get(1).has_tag(Tag::Function) {
+                return Err(call.type_error(1, "function"));
+            }
+            let handler = call.get(1);
+            open_frame(call, 2)?;
+            call.set(0, handler);
+            call.set(1, Value::TRUE);
+            call.set(2, function);
+            Ok(Next::Call { at: 2, arguments: call.count() - 2, state: 1, protected: true })
+        }
+        1 if call.failed() => {
+            let (handler, error) = (call.slot(0), call.slot(2));
+            call.set(1, Value::FALSE);
+            let _ = call.prepare(2, handler, &[error], 2);
+            Ok(Next::Call { at: 2, arguments: 1, state: 2, protected: true })
+        }
+        1 => Ok(Next::Many { at: 1, count: 1 + call.results() }),
+        // An error in the handler itself is the error.
+        _ => Ok(Next::Many { at: 1, count: 1 + call.results().max(usize::from(call.failed())) }),
     }
 }
 
-/// `rawequal(a, b)`.
+fn select(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let count = call.count();
+    if call.get(0).as_str().is_some_and(|s| s.bytes().first() == Some(&b'#')) {
+        return Ok(Next::One(call.integer(count as i64 - 1)?));
+    }
+    let n = call.integer_argument(0)?;
+    let first = if n < 0 { n.saturating_add(count as i64) } else { n.min(count as i64) };
+    if first < 1 {
+        return Err(call.argument_error(0, "index out of range"));
+    }
+    Ok(Next::Many { at: first as usize, count: count - first as usize })
+}
+
 fn rawequal(call: &mut Call<'_>) -> Result<Next, Throw> {
-    Ok(Next::One(Value::boolean(call.any_argument(0)?.raw_equal(call.any_argument(1)?))))
+    let (a, b) = (call.any_argument(0)?, call.any_argument(1)?);
+    Ok(Next::One(Value::boolean(a.raw_equal(b))))
 }
 
-/// `rawget(t, k)`.
-fn rawget(call: &mut Call<'_>) -> Result<Next, Throw> {
-    Ok(Next::One(call.table_argument(0)?.get(call.any_argument(1)?)))
-}
-
-/// `rawlen(v)`.
 fn rawlen(call: &mut Call<'_>) -> Result<Next, Throw> {
     let value = call.get(0);
     let length = match (value.as_table(), value.as_str()) {
@@ -272,7 +312,11 @@ fn rawlen(call: &mut Call<'_>) -> Result<Next, Throw> {
     Ok(Next::One(call.integer(length)?))
 }
 
-/// `rawset(t, k, v)`.
+fn rawget(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let table = call.table_argument(0)?;
+    Ok(Next::One(table.get(call.any_argument(1)?)))
+}
+
 fn rawset(call: &mut Call<'_>) -> Result<Next, Throw> {
     let table = call.table_argument(0)?;
     let (key, value) = (call.any_argument(1)?, call.any_argument(2)?);
@@ -280,110 +324,164 @@ fn rawset(call: &mut Call<'_>) -> Result<Next, Throw> {
     Ok(Next::One(table.value()))
 }
 
-/// `select(n, …)`, `select("#", …)`.
-fn select(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let extra = call.count().saturating_sub(1) as i64;
-    if call.get(0).as_str().is_some_and(|s| s.bytes() == b"#") {
-        return Ok(Next::One(call.integer(extra)?));
-    }
-    let n = call.integer_argument(0)?;
-    let from = if n < 0 { extra + n + 1 } else { n };
-    if from < 1 {
-        return Err(call.argument_error(0, "index out of range"));
-    }
-    let from = from.min(extra + 1);
-    Ok(Next::Many { at: from as usize, count: (extra + 1 - from) as usize })
+fn getmetatable(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let value = call.any_argument(0)?;
+    let Some(table) = call.metatable(value) else { return Ok(Next::One(Value::NIL)) };
+    let guard = call.metamethod(value, "__metatable");
+    Ok(Next::One(if guard.is_nil() { table.value() } else { guard }))
 }
 
-/// `setmetatable(t, metatable)`.
 fn setmetatable(call: &mut Call<'_>) -> Result<Next, Throw> {
     let table = call.table_argument(0)?;
-    let metatable: Option<Gc<Table>> = match call.get(1) {
-        m if m.is_nil() && call.count() > 1 => None,
-        m => match m.as_table() {
-            Some(m) => Some(m),
-            None => return Err(call.type_error(1, "nil or table")),
-        },
-    };
+    let metatable = call.get(1);
+    if !(metatable.is_nil() && call.count() > 1) && metatable.as_table().is_none() {
+        return Err(call.type_error(1, "nil or table"));
+    }
     if !call.metamethod(table.value(), "__metatable").is_nil() {
         return Err(call.message("cannot change a protected metatable"));
     }
-    if table.header().has(crate::heap::flags::FROZEN) {
-        return Err(call.message("attempt to modify a frozen table"));
+    if table.header().has(flags::SHARED) {
+        call.publish(metatable)?;
     }
-    if table.is_shared()
-        && let Some(metatable) = metatable
-    {
-        call.publish(metatable.value())?;
-    }
-    table.set_metatable(metatable);
+    call.before_store(table)?;
+    table.set_metatable(metatable.as_table());
     Ok(Next::One(table.value()))
 }
 
-/// `tonumber(v [, base])`.
+/// `next`. A `for` loop over it is run by the interpreter without a call.
+pub(crate) fn next(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let table = call.table_argument(0)?;
+    let key = call.get(1);
+    match table.next(call.heap(), key, &mut || ()) {
+        Ok(Some((key, value))) => {
+            call.set(0, key);
+            call.set(1, value);
+            Ok(Next::Many { at: 0, count: 2 })
+        }
+        Ok(None) => Ok(Next::One(Value::NIL)),
+        Err(_) => Err(call.message("invalid key to 'next'")),
+    }
+}
+
+fn pairs(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if call.state() != 0 {
+        let at = call.count();
+        for i in call.results()..3 {
+            call.set(at + i, Value::NIL);
+        }
+        return Ok(Next::Many { at, count: 3 });
+    }
+    let value = call.any_argument(0)?;
+    let handler = call.metamethod(value, "__pairs");
+    if !handler.is_nil() {
+        let at = call.count();
+        return Ok(call.prepare(at, handler, &[value], 1));
+    }
+    if value.as_table().is_none() {
+        return Err(call.type_error(0, "table"));
+    }
+    let following = call.capture(0);
+    call.set(0, following);
+    call.set(1, value);
+    call.set(2, Value::NIL);
+    Ok(Next::Many { at: 0, count: 3 })
+}
+
+fn ipairs(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let value = call.any_argument(0)?;
+    let indices = call.capture(0);
+    call.set(0, indices);
+    call.set(1, value);
+    call.set(2, Value::small(0));
+    Ok(Next::Many { at: 0, count: 3 })
+}
+
+/// The iterator of `ipairs`.
+pub(crate) fn next_index(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let value = if call.state() == 0 {
+        let i = call.integer_argument(1)?.wrapping_add(1);
+        let key = call.integer(i)?;
+        call.set(1, key);
+        let object = call.get(0);
+        match call.fetch(object, key, 2, 1)? {
+            Fetched::Value(value) => value,
+            Fetched::Call(next) => return Ok(next),
+        }
+    } else {
+        call.result(2)
+    };
+    if value.is_nil() {
+        return Ok(Next::One(Value::NIL));
+    }
+    call.set(2, value);
+    Ok(Next::Many { at: 1, count: 2 })
+}
+
 fn tonumber(call: &mut Call<'_>) -> Result<Next, Throw> {
     if call.get(1).is_nil() {
         let value = call.any_argument(0)?;
         if value.is_number() {
             return Ok(Next::One(value));
         }
-        let Some(string) = value.as_str() else { return Ok(Next::One(Value::NIL)) };
-        return Ok(Next::One(match number::parse(string.bytes()) {
+        return Ok(Next::One(match call.number_of(value) {
+            Some(Number::Integer(i)) => call.integer(i)?,
+            Some(Number::Float(f)) => Value::float(f),
             None => Value::NIL,
-            Some(number::Number::Integer(i)) => call.integer(i)?,
-            Some(number::Number::Float(f)) => Value::float(f),
         }));
     }
     let base = call.integer_argument(1)?;
-    let Some(string) = call.get(0).as_str() else { return Err(call.type_error(0, "string")) };
+    let Some(text) = call.get(0).as_str() else { return Err(call.type_error(0, "string")) };
     if !(2..=36).contains(&base) {
         return Err(call.argument_error(1, "base out of range"));
     }
-    Ok(Next::One(match in_base(string.bytes(), base as u32) {
+    Ok(Next::One(match in_base(text.bytes(), base as u32) {
         Some(i) => call.integer(i)?,
         None => Value::NIL,
     }))
 }
 
+/// An integer written in a base from 2 to 36; it wraps around.
 fn in_base(text: &[u8], base: u32) -> Option<i64> {
-    let text = text.trim_ascii();
-    let (negative, digits) = match text.strip_prefix(b"-") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
+    let start = text.iter().position(|&b| !number::is_space(b))?;
+    let end = text.iter().rposition(|&b| !number::is_space(b))? + 1;
+    let mut digits = &text[start..end];
+    let negative = digits.first() == Some(&b'-');
+    if negative {
+        digits = &digits[1..];
+    }
     if digits.is_empty() {
         return None;
     }
-    let mut sum = 0i64;
-    for digit in digits {
-        sum = sum.wrapping_mul(base as i64).wrapping_add((*digit as char).to_digit(base)? as i64);
+    let mut value: i64 = 0;
+    for &digit in digits {
+        let digit = (digit as char).to_digit(base)?;
+        value = value.wrapping_mul(i64::from(base)).wrapping_add(i64::from(digit));
     }
-    Some(if negative { sum.wrapping_neg() } else { sum })
+    Some(if negative { value.wrapping_neg() } else { value })
 }
 
-/// `tostring(v)`.
-fn tostring(call: &mut Call<'_>) -> Result<Next, Throw> {
-    if call.state() == 1 {
-        let answer = if call.results() > 0 { call.slot(1) } else { Value::NIL };
-        return if answer.as_str().is_some() { Ok(Next::One(answer)) } else { Err(call.message("'__tostring' must return a string")) };
-    }
-    let value = call.any_argument(0)?;
-    if value.as_str().is_some() {
-        return Ok(Next::One(value));
-    }
-    let handler = call.metamethod(value, "__tostring");
-    if !handler.is_nil() {
-        call.set(1, handler);
-        call.set(3, value);
-        return Ok(Next::Call { at: 1, arguments: 1, state: 1, protected: false });
-    }
-    let mut text = Vec::new();
-    append_text(call, value, &mut text);
-    Ok(Next::One(call.string(&text)?))
+fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let option = if call.get(0).is_nil() { None } else { Some(call.bytes_argument(0)?) };
+    let value = match option.map_or(&b"collect"[..], |option| option.bytes()) {
+        b"count" => {
+            let local = call.heap();
+            Value::float(local.heap().program_bytes(local.program()) as f64 / 1024.0)
+        }
+        // One heap serves all programs: when it is collected is not a program's business.
+        b"collect" | b"stop" | b"restart" => Value::small(0),
+        b"step" | b"isrunning" => Value::TRUE,
+        b"incremental" | b"generational" => call.string(b"incremental")?,
+        b"setpause" => Value::small(200),
+        b"setstepmul" => Value::small(100),
+        other => {
+            let text = String::from_utf8_lossy(other).into_owned();
+            return Err(call.argument_error(0, format_args!("invalid option '{text}'")));
+        }
+    };
+    Ok(Next::One(value))
 }
 
-/// `type(v)`.
-fn type_(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let name = call.plain_type_name(call.any_argument(0)?);
-    Ok(Next::One(call.engine().type_name_string(name)))
+/// A string of bytes that live outside the heap; slot `slot` of the frame may be used.
+pub(crate) fn text(call: &mut Call<'_>, bytes: &[u8], slot: usize) -> Result<Value, Throw> {
+    long_string(call, bytes, slot)
 }
