@@ -410,7 +410,7 @@ pub(super) fn iterate(vm: &mut Vm, ins: u32) -> Flow {
             && native.function() == crate::library::base::next as NativeFn as *const ()
         {
             let wanted = c(ins).saturating_sub(1);
-            match table.next(&core.heap, control, &mut || ()) {
+            match table.next(&core.heap, control, &mut || core.pause()) {
                 Ok(entry) => {
                     let (key, value) = entry.unwrap_or((Value::NIL, Value::NIL));
                     for i in 0..wanted {

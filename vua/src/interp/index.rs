@@ -176,7 +176,7 @@ pub(crate) fn store(core: &mut Core, table: Gc<Table>, key: Value, value: Value)
             Ok(()) => return Ok(Stored::Done),
             Err(SetError::Grow) => {
                 if !table.is_shared() {
-                    table.grow(&core.heap, key, &mut || ())?;
+                    table.grow(&core.heap, key, &mut || core.pause())?;
                 } else if let Some(until) = core.grow_shared(table)? {
                     return Ok(Stored::Wait(until));
                 }
@@ -245,7 +245,7 @@ pub(super) fn list(vm: &mut Vm, ins: u32) -> Flow {
             return fail("table expected in a constructor".into());
         };
         if count > 0 && first == 1 {
-            table.reserve_dense(&core.heap, count, &mut || ())?;
+            table.reserve_dense(&core.heap, count, &mut || core.pause())?;
         }
         for i in 0..count {
             let value = register(vm.core.base, a(ins) + 1 + i);

@@ -197,7 +197,7 @@ impl Core {
         // SAFETY: `base` is the frame of a parallel loop's body.
         unsafe {
             let body = closure_of(base).value();
-            self.heap.publish(body, &mut || ())?;
+            self.heap.publish(body, &mut || self.pause())?;
             let first = self.boxed(first)?;
             let last = self.boxed(last)?;
             let latch = match Gc::<Latch>::from_value(get(base, 3)) {

@@ -188,7 +188,7 @@ impl Call<'_> {
 
     /// The core's heap.
     #[inline]
-    pub fn heap(&mut self) -> &LocalHeap {
+    pub fn heap(&self) -> &LocalHeap {
         &self.core.heap
     }
 

@@ -212,7 +212,7 @@ impl Core {
 
     /// Publishes what a value reaches, passing safepoints.
     pub(crate) fn publish(&mut self, value: Value) -> Result<(), NeedMemory> {
-        self.heap.publish(value, &mut || ())
+        self.heap.publish(value, &mut || self.pause())
     }
 }
 

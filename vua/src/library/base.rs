@@ -352,7 +352,7 @@ fn setmetatable(call: &mut Call<'_>) -> Result<Next, Throw> {
 pub(crate) fn next(call: &mut Call<'_>) -> Result<Next, Throw> {
     let table = call.table_argument(0)?;
     let key = call.get(1);
-    match table.next(call.heap(), key, &mut || ()) {
+    match table.next(call.heap(), key, &mut || call.core.pause()) {
         Ok(Some((key, value))) => {
             call.set(0, key);
             call.set(1, value);

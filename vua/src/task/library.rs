@@ -198,7 +198,7 @@ fn slot<'a>(call: &mut Call<'_>, insert: bool) -> Result<crate::table::SlotRef<'
             Err(SetError::Grow) => {
                 let core = &mut *call.core;
                 if !table.is_shared() {
-                    table.grow(&core.heap, key, &mut || ())?;
+                    table.grow(&core.heap, key, &mut || core.pause())?;
                 } else {
                     match core.grow_shared(table) {
                         Ok(None) => {}

@@ -134,7 +134,7 @@ impl Vm {
 
 /// Copies a shared table's nodes after the handshake that its growth asked for, and lets its writers go on.
 pub(crate) fn finish_growth(core: &mut Core, table: Gc<Table>) -> Flow {
-    let retired = match table.grow_finish(&core.heap, &mut || ()) {
+    let retired = match table.grow_finish(&core.heap, &mut || core.pause()) {
         Ok(retired) => retired,
         Err(need) => {
             table.grow_cancel();
@@ -194,6 +194,19 @@ impl Core {
             self.beat();
         }
         Ok(())
+    }
+
+    /// A safepoint in the middle of long work on the heap: answers handshakes and stops, and leaves the rest for the next one.
+    #[inline]
+    pub(crate) fn pause(&self) {
+        let safepoints = self.engine.scheduler().safepoints();
+        let asked = safepoints.control(self.cpu).poll.load(Ordering::Relaxed);
+        if asked & HANDSHAKE != 0 {
+            self.worker().acknowledge();
+        }
+        if asked & STOP != 0 {
+            safepoints.stop_hold(self.cpu);
+        }
     }
 
     /// A safepoint within a native's step.
