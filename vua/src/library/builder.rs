@@ -1,4 +1,4 @@
-//! How libraries become tables of functions when an engine starts: before any program runs, on one core, with nothing shared yet.
+//! How libraries become tables of functions when an engine starts.
 
 use crate::heap::{Heap, LocalHeap, NeedMemory};
 use crate::interp::native::NativeFn;
@@ -6,9 +6,9 @@ use crate::object::{Gc, NativeFunction};
 use crate::table::{SetError, Table};
 use crate::value::Value;
 
-/// Makes the globals of an engine.
+/// What the libraries are defined with, before any program runs.
 pub struct Builder<'a> {
-    heap: &'a Heap,
+    heap: &'static Heap,
     local: &'a LocalHeap,
     globals: Gc<Table>,
     strings: Option<Gc<Table>>,
@@ -16,23 +16,24 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(crate) fn new(heap: &'a Heap, local: &'a LocalHeap, globals: Gc<Table>) -> Builder<'a> {
+    /// Nothing defined yet.
+    pub fn new(heap: &'static Heap, local: &'a LocalHeap, globals: Gc<Table>) -> Builder<'a> {
         Builder { heap, local, globals, strings: None, tasks: None }
     }
 
-    /// The globals' table.
-    pub fn globals(&self) -> Gc<Table> {
-        self.globals
+    /// A native function as a value, called `name` in messages.
+    pub fn function(&self, name: &'static str, function: NativeFn, captures: &[Value]) -> Result<Value, NeedMemory> {
+        Ok(NativeFunction::new(self.local, function as *const (), name, captures)?.value())
     }
 
-    /// An interned string.
+    /// A constant string.
     pub fn string(&self, text: &str) -> Result<Value, NeedMemory> {
         Ok(self.heap.intern(self.local, text.as_bytes())?.value())
     }
 
-    /// A native function's value; `name` is what messages call it.
-    pub fn function(&self, name: &'static str, function: NativeFn) -> Result<Value, NeedMemory> {
-        Ok(NativeFunction::new(self.local, function as *const (), name, &[])?.value())
+    /// An integer.
+    pub fn integer(&self, i: i64) -> Result<Value, NeedMemory> {
+        self.local.integer(i)
     }
 
     /// Sets a field of a table.
@@ -43,57 +44,76 @@ impl<'a> Builder<'a> {
                 Ok(()) => return Ok(()),
                 Err(SetError::Grow) => table.grow(self.local, key, &mut || ())?,
                 Err(SetError::NeedMemory(need)) => return Err(need),
-                Err(other) => unreachable!("a string key of an unshared table: {other:?}"),
+                // A string is a valid key, and no other task knows the table.
+                Err(_) => return Err(NeedMemory { bytes: 0 }),
             }
         }
     }
 
-    /// A new table of functions.
+    /// A table of functions.
     pub fn table(&self, functions: &[(&'static str, NativeFn)]) -> Result<Gc<Table>, NeedMemory> {
-        let table = Table::new(self.local, 0, functions.len().next_power_of_two())?;
+        let table = Table::new(self.local, 0, functions.len())?;
         for (name, function) in functions {
-            self.set(table, name, self.function(name, *function)?)?;
+            self.set(table, name, self.function(name, *function, &[])?)?;
         }
         Ok(table)
     }
 
     /// Defines a global function.
-    pub fn global(&mut self, name: &'static str, function: NativeFn) -> Result<(), NeedMemory> {
-        let value = self.function(name, function)?;
+    pub fn global(&self, name: &'static str, function: NativeFn) -> Result<(), NeedMemory> {
+        self.set(self.globals, name, self.function(name, function, &[])?)
+    }
+
+    /// Defines a global variable.
+    pub fn global_value(&self, name: &str, value: Value) -> Result<(), NeedMemory> {
         self.set(self.globals, name, value)
     }
 
-    /// Defines a library: a global table of functions, which it returns.
-    pub fn library(&mut self, name: &str, functions: &[(&'static str, NativeFn)]) -> Result<Gc<Table>, NeedMemory> {
+    /// Defines a global table of functions.
+    pub fn library(&self, name: &str, functions: &[(&'static str, NativeFn)]) -> Result<Gc<Table>, NeedMemory> {
         let table = self.table(functions)?;
-        self.set(self.globals, name, table.value())?;
+        self.global_value(name, table.value())?;
         Ok(table)
     }
 
-    /// A metatable whose `__index` is this table.
-    pub fn index_metatable(&self, methods: Gc<Table>) -> Result<Gc<Table>, NeedMemory> {
-        let metatable = Table::new(self.local, 0, 1)?;
-        self.set(metatable, "__index", methods.value())?;
-        Ok(metatable)
+    /// The table of globals.
+    pub fn globals(&self) -> Gc<Table> {
+        self.globals
     }
 
-    /// Makes the fields of `methods` those of strings.
+    /// An empty table.
+    pub fn empty_table(&self) -> Result<Gc<Table>, NeedMemory> {
+        Table::new(self.local, 0, 4)
+    }
+
+    /// A metatable whose `__index` is `methods`.
+    pub fn metatable(&self, methods: Gc<Table>) -> Result<Gc<Table>, NeedMemory> {
+        let table = self.empty_table()?;
+        self.set(table, "__index", methods.value())?;
+        Ok(table)
+    }
+
+    /// Makes the functions in `methods` the methods of strings.
     pub fn set_string_methods(&mut self, methods: Gc<Table>) -> Result<(), NeedMemory> {
-        self.strings = Some(self.index_metatable(methods)?);
+        self.strings = Some(self.metatable(methods)?);
         Ok(())
     }
 
-    /// Makes the fields of `methods` those of tasks.
+    /// Makes the functions in `methods` the methods of tasks.
     pub fn set_task_methods(&mut self, methods: Gc<Table>) -> Result<(), NeedMemory> {
-        self.tasks = Some(self.index_metatable(methods)?);
+        let table = self.metatable(methods)?;
+        self.set(table, "__name", self.string("task")?)?;
+        self.tasks = Some(table);
         Ok(())
     }
 
-    pub(crate) fn string_metatable(&self) -> Option<Gc<Table>> {
+    /// The metatable of strings.
+    pub fn string_metatable(&self) -> Option<Gc<Table>> {
         self.strings
     }
 
-    pub(crate) fn task_metatable(&self) -> Option<Gc<Table>> {
+    /// The metatable of tasks.
+    pub fn task_metatable(&self) -> Option<Gc<Table>> {
         self.tasks
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | this one | how functions and tables of functions are defined |
+//! | [`builder`] | how functions and tables of functions are defined |
 //! | [`access`] | reading and writing as a program would, metamethods included, from a native's steps |
 //! | [`buffer`] | text that is being put together |
 //! | [`base`], [`string`], [`pack`], [`table`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
@@ -17,128 +17,14 @@
 pub(crate) mod access;
 pub(crate) mod base;
 pub(crate) mod buffer;
+mod builder;
+pub mod pattern;
 
 use smp::platform::Platform;
 
-use crate::heap::{Heap, LocalHeap, NeedMemory};
-use crate::interp::native::NativeFn;
-use crate::object::{Gc, NativeFunction};
-use crate::table::{SetError, Table};
-use crate::value::Value;
+pub use builder::Builder;
 
-pub mod pattern;
-
-/// What the libraries are defined with, before any program runs.
-pub struct Builder<'a> {
-    heap: &'static Heap,
-    local: &'a LocalHeap,
-    globals: Gc<Table>,
-    strings: Option<Gc<Table>>,
-    tasks: Option<Gc<Table>>,
-}
-
-impl<'a> Builder<'a> {
-    /// Nothing defined yet.
-    pub fn new(heap: &'static Heap, local: &'a LocalHeap, globals: Gc<Table>) -> Builder<'a> {
-        Builder { heap, local, globals, strings: None, tasks: None }
-    }
-
-    /// A native function as a value, called `name` in messages.
-    pub fn function(&self, name: &'static str, function: NativeFn, captures: &[Value]) -> Result<Value, NeedMemory> {
-        Ok(NativeFunction::new(self.local, function as *const (), name, captures)?.value())
-    }
-
-    /// A constant string.
-    pub fn string(&self, text: &str) -> Result<Value, NeedMemory> {
-        Ok(self.heap.intern(self.local, text.as_bytes())?.value())
-    }
-
-    /// An integer.
-    pub fn integer(&self, i: i64) -> Result<Value, NeedMemory> {
-        self.local.integer(i)
-    }
-
-    /// Sets a field of a table.
-    pub fn set(&self, table: Gc<Table>, name: &str, value: Value) -> Result<(), NeedMemory> {
-        let key = self.string(name)?;
-        loop {
-            match table.set(self.local, key, value) {
-                Ok(()) => return Ok(()),
-                Err(SetError::Grow) => table.grow(self.local, key, &mut || ())?,
-                Err(SetError::NeedMemory(need)) => return Err(need),
-                // A string is a valid key, and no other task knows the table.
-                Err(_) => return Err(NeedMemory { bytes: 0 }),
-            }
-        }
-    }
-
-    /// A table of functions.
-    pub fn table(&self, functions: &[(&'static str, NativeFn)]) -> Result<Gc<Table>, NeedMemory> {
-        let table = Table::new(self.local, 0, functions.len())?;
-        for (name, function) in functions {
-            self.set(table, name, self.function(name, *function, &[])?)?;
-        }
-        Ok(table)
-    }
-
-    /// Defines a global function.
-    pub fn global(&self, name: &'static str, function: NativeFn) -> Result<(), NeedMemory> {
-        self.set(self.globals, name, self.function(name, function, &[])?)
-    }
-
-    /// Defines a global variable.
-    pub fn global_value(&self, name: &str, value: Value) -> Result<(), NeedMemory> {
-        self.set(self.globals, name, value)
-    }
-
-    /// Defines a global table of functions.
-    pub fn library(&self, name: &str, functions: &[(&'static str, NativeFn)]) -> Result<Gc<Table>, NeedMemory> {
-        let table = self.table(functions)?;
-        self.global_value(name, table.value())?;
-        Ok(table)
-    }
-
-    /// The table of globals.
-    pub fn globals(&self) -> Gc<Table> {
-        self.globals
-    }
-
-    /// An empty table.
-    pub fn empty_table(&self) -> Result<Gc<Table>, NeedMemory> {
-        Table::new(self.local, 0, 4)
-    }
-
-    /// A metatable whose `__index` is `methods`.
-    pub fn metatable(&self, methods: Gc<Table>) -> Result<Gc<Table>, NeedMemory> {
-        let table = self.empty_table()?;
-        self.set(table, "__index", methods.value())?;
-        Ok(table)
-    }
-
-    /// Makes the functions in `methods` the methods of strings.
-    pub fn set_string_methods(&mut self, methods: Gc<Table>) -> Result<(), NeedMemory> {
-        self.strings = Some(self.metatable(methods)?);
-        Ok(())
-    }
-
-    /// Makes the functions in `methods` the methods of tasks.
-    pub fn set_task_methods(&mut self, methods: Gc<Table>) -> Result<(), NeedMemory> {
-        let table = self.metatable(methods)?;
-        self.set(table, "__name", self.string("task")?)?;
-        self.tasks = Some(table);
-        Ok(())
-    }
-
-    /// The metatable of strings.
-    pub fn string_metatable(&self) -> Option<Gc<Table>> {
-        self.strings
-    }
-
-    /// The metatable of tasks.
-    pub fn task_metatable(&self) -> Option<Gc<Table>> {
-        self.tasks
-    }
-}
+use crate::heap::NeedMemory;
 
 /// Defines everything but what belongs to tasks.
 pub fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -> Result<(), NeedMemory> {
