@@ -1,0 +1,112 @@
+//! The compiler: tree to bytecode, one function at a time.
+//!
+//! Registers are handed out as by Lua's own compiler: local variables first, temporaries above them like a stack. An
+//! expression is described ([`operand::Operand`]) until it is known where its value is wanted, so that it is computed there;
+//! conditions become jumps, whose lists are kept in the jumps themselves. (Ierusalimschy, de Figueiredo, Celes: "The
+//! Implementation of Lua 5.0", 2005; the descriptors are those of `lcode.c`.)
+#![deny(unsafe_code)]
+
+mod call;
+mod control;
+mod emit;
+mod function;
+mod operand;
+mod operator;
+mod statement;
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::bytecode::Function;
+use crate::syntax::ast::{Chunk, FunctionId, VariableId};
+use crate::syntax::{self, Position};
+
+pub use crate::syntax::Diagnostic;
+
+use emit::FunctionState;
+use operand::Literal;
+
+/// A limit was exceeded; the compiler cannot go on.
+#[derive(Debug)]
+struct Failure {
+    position: Position,
+    message: String,
+}
+
+/// What a generating function gives.
+type Coded<T> = Result<T, Failure>;
+
+/// Where a variable is, in the function that declares it.
+#[derive(Clone, Debug)]
+enum Location {
+    /// Not declared yet.
+    Nowhere,
+    /// In a register.
+    Register(u8),
+    /// In a cell, which is in a register.
+    Cell(u8),
+    /// Nowhere: it is a constant.
+    Constant(Literal),
+    /// In capture 0: the chunk's own environment.
+    Environment,
+}
+
+/// The state of the compiler.
+struct Compiler<'c> {
+    chunk: &'c Chunk,
+    source: Arc<str>,
+    /// The function being generated.
+    f: FunctionState,
+    /// Those around it, outermost first.
+    outer: Vec<FunctionState>,
+    /// Where each variable is.
+    locations: Vec<Location>,
+    /// Errors that do not keep the compiler from going on.
+    errors: Vec<(Position, String)>,
+}
+
+impl Compiler<'_> {
+    fn variable(&self, id: VariableId) -> &syntax::ast::Variable {
+        &self.chunk.variables[id.0 as usize]
+    }
+}
+
+/// Compiles a source text. The result has one capture, the environment `_ENV`, and takes any number of arguments.
+///
+/// `chunk_name` is how messages name the source: a path, or `[string "…"]`.
+///
+/// # Errors
+/// All that is wrong with the text, as far as one run can tell, in order of appearance; at most 20, at least one.
+pub fn compile(source: &[u8], chunk_name: &str) -> Result<Function, Vec<Diagnostic>> {
+    let name: Arc<str> = Arc::from(chunk_name);
+    let chunk = syntax::parse(source, &name)?;
+    let mut compiler = Compiler {
+        chunk: &chunk,
+        source: name.clone(),
+        f: FunctionState::new(FunctionId(0), 0),
+        outer: Vec::new(),
+        locations: vec![Location::Nowhere; chunk.variables.len()],
+        errors: Vec::new(),
+    };
+    let result = compiler.main();
+    let mut errors = compiler.errors;
+    let function = match result {
+        Ok(function) => Some(function),
+        Err(failure) => {
+            errors.push((failure.position, failure.message));
+            None
+        }
+    };
+    match function {
+        Some(function) if errors.is_empty() => Ok(function),
+        _ => {
+            errors.sort_by_key(|error| error.0);
+            Err(errors.into_iter().map(|(at, message)| Diagnostic::new(&name, source, at, message)).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

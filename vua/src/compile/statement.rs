@@ -1,0 +1,267 @@
+//! Statements: declarations, assignments, returns.
+
+use alloc::vec::Vec;
+
+use super::operand::{Expression, Operand};
+use super::{Coded, Compiler};
+use crate::bytecode::Op;
+use crate::syntax::ast::*;
+
+impl<'c> Compiler<'c> {
+    /// The statements of a block.
+    pub(super) fn block_statements(&mut self, block: &'c Block) -> Coded<()> {
+        self.statements(block, false)
+    }
+
+    /// The statements of a `repeat`, whose variables live on in its condition.
+    pub(super) fn repeat_statements(&mut self, block: &'c Block) -> Coded<()> {
+        self.statements(block, true)
+    }
+
+    fn statements(&mut self, block: &'c Block, lives_on: bool) -> Coded<()> {
+        // Behind the last statement that is not a label, a label ends the block.
+        let tail = block.statements.iter().rposition(|s| !matches!(s.kind, StatementKind::Label(_))).map_or(0, |i| i + 1);
+        for (i, statement) in block.statements.iter().enumerate() {
+            self.f.position = statement.position;
+            if let StatementKind::Label(name) = &statement.kind {
+                self.label(name, statement.position, i >= tail && !lives_on)?;
+            } else {
+                self.statement(statement)?;
+            }
+            self.f.free = self.f.level(self.f.active.len());
+        }
+        Ok(())
+    }
+
+    fn statement(&mut self, statement: &'c Statement) -> Coded<()> {
+        match &statement.kind {
+            StatementKind::Local(variables, values) => self.local(variables, values),
+            StatementKind::Assign(targets, values) => self.assignment(targets, values),
+            StatementKind::Call(call) => {
+                let e = self.expression(*call)?;
+                self.set_values(&e, Some(0))
+            }
+            StatementKind::Do(block) => self.block(block),
+            StatementKind::While(condition, body) => self.while_loop(*condition, body),
+            StatementKind::Repeat(body, condition) => self.repeat_loop(body, *condition),
+            StatementKind::If(arms, otherwise) => self.if_statement(arms, otherwise.as_ref()),
+            StatementKind::NumericFor { variable, start, limit, step, body } => {
+                self.numeric_for(*variable, (*start, *limit, *step), body)
+            }
+            StatementKind::GenericFor { variables, values, body, line } => {
+                self.generic_for(variables, values, body, *line)
+            }
+            StatementKind::ParallelFor { function, start, limit, step } => {
+                self.parallel_for(*function, (*start, *limit, *step))
+            }
+            StatementKind::Function(target, function) => self.function_statement(*target, *function),
+            StatementKind::LocalFunction(variable, function) => self.local_function(*variable, *function),
+            StatementKind::Return(values) => self.return_statement(values),
+            StatementKind::Break => self.break_statement(),
+            StatementKind::Goto(name) => self.goto(name, statement.position),
+            StatementKind::Label(_) => Ok(()),
+        }
+    }
+
+    /// Puts `wanted` values into the next registers: those of the list, then nil; the rest of the list is computed and lost.
+    pub(super) fn adjusted(&mut self, list: &[ExprId], wanted: usize) -> Coded<()> {
+        let first = self.f.free;
+        let Some((last, others)) = list.split_last() else {
+            let register = self.reserve(wanted)?;
+            return self.nil(register, wanted);
+        };
+        for &value in others {
+            let mut e = self.expression(value)?;
+            self.to_next_register(&mut e)?;
+        }
+        let mut e = self.expression(*last)?;
+        self.adjust_last(&mut e, list.len(), wanted)?;
+        self.f.free = first + wanted;
+        Ok(())
+    }
+
+    /// The last of `given` values, of which `wanted` are needed.
+    fn adjust_last(&mut self, e: &mut Expression, given: usize, wanted: usize) -> Coded<()> {
+        if e.is_open() {
+            let more = (wanted + 1).saturating_sub(given);
+            self.set_values(e, Some(more))?;
+            // The first register of a call's results is taken back, of the extra arguments' it is taken already.
+            match e.operand {
+                Operand::Extra(_) => self.f.free -= 1,
+                Operand::Call(at) => self.f.free = self.f.operands(at).0,
+                _ => {}
+            }
+            self.reserve(more)?;
+            return Ok(());
+        }
+        self.to_next_register(e)?;
+        if wanted > given {
+            let register = self.reserve(wanted - given)?;
+            self.nil(register, wanted - given)?;
+        }
+        Ok(())
+    }
+
+    fn local(&mut self, variables: &[VariableId], values: &[ExprId]) -> Coded<()> {
+        let Some((&last, others)) = variables.split_last() else { return Ok(()) };
+        let first = self.f.free as u8;
+        if variables.len() == values.len() && self.variable(last).attribute == Attribute::Const {
+            let (value, before) = (values[values.len() - 1], &values[..values.len() - 1]);
+            for &value in before {
+                let mut e = self.expression(value)?;
+                self.to_next_register(&mut e)?;
+            }
+            let mut e = self.expression(value)?;
+            if let Some(literal) = e.literal() {
+                let literal = literal.clone();
+                self.declare_all(others, first)?;
+                self.declare_constant(last, literal);
+                return Ok(());
+            }
+            self.to_next_register(&mut e)?;
+        } else {
+            self.adjusted(values, variables.len())?;
+        }
+        self.declare_all(variables, first)
+    }
+
+    fn declare_all(&mut self, variables: &[VariableId], first: u8) -> Coded<()> {
+        let mut closing = None;
+        for (register, &variable) in (first..).zip(variables) {
+            self.declare(variable, register)?;
+            if self.variable(variable).attribute == Attribute::Close {
+                closing = Some(register);
+            }
+        }
+        if let Some(register) = closing {
+            self.emit_ad(Op::TBC, register, 0)?;
+            self.mark_closing(register);
+        }
+        Ok(())
+    }
+
+    /// What an assignment assigns: its table and key are computed, nothing is read.
+    pub(super) fn target(&mut self, id: ExprId) -> Coded<Operand> {
+        if let ExprKind::Index(table, key) = self.expr(id).kind {
+            let mut table = self.expression(table)?;
+            return self.index(&mut table, key);
+        }
+        Ok(self.expression(id)?.operand)
+    }
+
+    fn assignment(&mut self, targets: &[ExprId], values: &[ExprId]) -> Coded<()> {
+        if let ([target], [value]) = (targets, values) {
+            let position = self.expr(*target).position;
+            let target = self.target(*target)?;
+            let mut value = self.expression(*value)?;
+            return self.store(&target, &mut value, position);
+        }
+        let mut places: Vec<Operand> = Vec::with_capacity(targets.len());
+        for &target in targets {
+            let place = self.target(target)?;
+            if let Operand::Variable(register) = place {
+                self.keep_from(&mut places, register)?;
+            }
+            places.push(place);
+        }
+        let first = self.f.free;
+        let mut places = places.into_iter().zip(targets).rev();
+        if targets.len() == values.len() {
+            let (last, others) = (values[values.len() - 1], &values[..values.len() - 1]);
+            for &value in others {
+                let mut e = self.expression(value)?;
+                self.to_next_register(&mut e)?;
+            }
+            let mut e = self.expression(last)?;
+            if let Some((place, &target)) = places.next() {
+                self.discharge(&mut e)?;
+                self.store(&place, &mut e, self.expr(target).position)?;
+            }
+            self.f.free = first + others.len();
+        } else {
+            self.adjusted(values, targets.len())?;
+        }
+        for (place, &target) in places {
+            let position = self.expr(target).position;
+            let register = (self.f.free - 1) as u8;
+            let mut e = Expression::new(Operand::Register(register), position);
+            self.f.position = position;
+            self.store(&place, &mut e, position)?;
+            self.f.free = usize::from(register);
+        }
+        Ok(())
+    }
+
+    /// Before a variable is assigned: places to its left that use it as table or key use a copy.
+    fn keep_from(&mut self, places: &mut [Operand], register: u8) -> Coded<()> {
+        let uses = |place: &Operand| match *place {
+            Operand::Index(table, key) => table == register || key == register,
+            Operand::Field(table, _) | Operand::Element(table, _) => table == register,
+            _ => false,
+        };
+        if !places.iter().any(uses) {
+            return Ok(());
+        }
+        let copy = self.reserve(1)?;
+        self.emit_ad(Op::MOV, copy, register.into())?;
+        for place in places {
+            match place {
+                Operand::Index(table, key) => {
+                    for used in [table, key] {
+                        if *used == register {
+                            *used = copy;
+                        }
+                    }
+                }
+                Operand::Field(table, _) | Operand::Element(table, _) if *table == register => *table = copy,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn return_statement(&mut self, values: &[ExprId]) -> Coded<()> {
+        let position = self.f.position;
+        let closes = self.closes();
+        let first = self.f.free as u8;
+        if let [value] = values {
+            let mut e = self.expression(*value)?;
+            if !e.is_open() {
+                let register = self.to_any_register(&mut e)?;
+                self.f.position = position;
+                self.close_from(closes)?;
+                self.emit_ad(Op::RET1, register, 0)?;
+                return Ok(());
+            }
+            if let (Operand::Call(at), None) = (&e.operand, closes) {
+                let (a, b, _) = self.f.operands(*at);
+                let open = Op::of(self.f.code[*at]) == Some(Op::CALLM);
+                let op = if open { Op::TCALLM } else { Op::TCALL };
+                self.f.code[*at] = crate::bytecode::instructions::ad(op, a as u8, b as u16);
+                return Ok(());
+            }
+            self.set_values(&e, None)?;
+            self.f.position = position;
+            self.close_from(closes)?;
+            self.emit_ad(Op::RETM, first, 0)?;
+            return Ok(());
+        }
+        let open = self.values(values)?;
+        self.f.position = position;
+        self.close_from(closes)?;
+        let count = (values.len() - usize::from(open)) as u16;
+        match (count, open) {
+            (0, false) => self.emit_ad(Op::RET0, 0, 0)?,
+            (_, false) => self.emit_ad(Op::RET, first, count)?,
+            (_, true) => self.emit_ad(Op::RETM, first, count)?,
+        };
+        Ok(())
+    }
+
+    fn close_from(&mut self, closes: Option<u8>) -> Coded<()> {
+        if let Some(register) = closes {
+            self.emit_ad(Op::CLOSE, register, 0)?;
+        }
+        Ok(())
+    }
+}
