@@ -7,24 +7,20 @@ mod platform;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use options::Request;
 use platform::Host;
+use vua::bytecode::Function;
 use vua::engine::{Engine, Options};
 
 /// The exit status of a program that does not compile, is not found, or of a command line that is not understood.
 const NOT_RUN: i32 = 2;
-/// The largest exit status that a program may have; the ones above mean something of their own.
-const LAST_STATUS: i32 = 63;
 /// What a worker's machine stack holds is bounded, whatever a program does: as much as a core has in the kernel.
 const WORKER_STACK: usize = 256 << 10;
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 impl platform::Events for Engine {
     fn beat(&self, cpu: usize) {
@@ -84,20 +80,26 @@ fn run(file: &Path, arguments: Vec<OsString>, workers: usize, stats: bool) -> i3
     };
     // Both live as long as the process: threads that nobody joins refer to them.
     let host: &'static Host = Box::leak(Box::new(Host::new(workers, folder_of(file))));
-    let engine: &'static Engine = Box::leak(Box::new(Engine::new(host, Options::default())));
+    let engine = match Engine::new(host, Options::default()) {
+        Ok(engine) => engine,
+        Err(_) => {
+            eprintln!("vua: not enough memory");
+            return NOT_RUN;
+        }
+    };
     host.attach(engine);
-    let started = interrupt::on_interrupt(|| {
-        INTERRUPTED.store(true, Ordering::SeqCst);
-        engine.cancel();
-    })
-    .and_then(|()| platform::start_services(host));
+    let started =
+        interrupt::on_interrupt(|| engine.cancel()).and_then(|()| platform::start_services(host));
     if let Err(error) = started {
         eprintln!("vua: cannot start a thread: {error}");
         return NOT_RUN;
     }
-    let arguments: Vec<Vec<u8>> = arguments.into_iter().map(OsStringExt::into_vec).collect();
+    let arguments: Vec<&[u8]> = arguments
+        .iter()
+        .map(|argument| argument.as_bytes())
+        .collect();
     if let Err(error) = engine.load_program(&file.to_string_lossy(), &source, &arguments) {
-        eprint!("{error}");
+        eprintln!("{error}");
         return NOT_RUN;
     }
     let mut threads = Vec::with_capacity(workers);
@@ -132,31 +134,28 @@ fn run(file: &Path, arguments: Vec<OsString>, workers: usize, stats: bool) -> i3
     }
 }
 
-fn check(file: &Path) -> i32 {
-    match read_program(file) {
-        Some(source) => match vua::compile::compile(&source, &file.to_string_lossy()) {
-            Ok(_) => 0,
-            Err(error) => {
-                eprint!("{error}");
-                NOT_RUN
+/// The program's compiled main function, or `None` after saying why there is none.
+fn compile(file: &Path) -> Option<Function> {
+    let source = read_program(file)?;
+    match vua::compile::compile(&source, &file.to_string_lossy()) {
+        Ok(function) => Some(function),
+        Err(diagnostics) => {
+            for diagnostic in diagnostics {
+                eprintln!("{diagnostic}");
             }
-        },
-        None => NOT_RUN,
+            None
+        }
     }
 }
 
+fn check(file: &Path) -> i32 {
+    if compile(file).is_some() { 0 } else { NOT_RUN }
+}
+
 fn disassemble(file: &Path) -> i32 {
-    match read_program(file) {
-        Some(source) => match vua::compile::compile(&source, &file.to_string_lossy()) {
-            Ok(function) => {
-                print!("{}", vua::bytecode::disassemble(&function));
-                0
-            }
-            Err(error) => {
-                eprint!("{error}");
-                NOT_RUN
-            }
-        },
-        None => NOT_RUN,
-    }
+    let Some(function) = compile(file) else {
+        return NOT_RUN;
+    };
+    print!("{}", vua::bytecode::disassemble(&function));
+    0
 }

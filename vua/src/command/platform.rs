@@ -355,7 +355,9 @@ impl Platform for Host {
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         // Names in the kernel's file system are flat, so a program there makes no folders: make them for it here.
         let folder = Path::new(name).parent().unwrap_or(Path::new(""));
-        fs::create_dir_all(folder).and_then(|()| fs::write(name, bytes)).map_err(|error| file_error(&error))
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(name, bytes))
+            .map_err(|error| file_error(&error))
     }
 
     fn remove_file(&self, name: &str) -> Result<(), FileError> {
