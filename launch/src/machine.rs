@@ -1,10 +1,14 @@
 //! A QEMU process as the machine: its arguments, its serial ports, and how it ends.
 //!
-//! | port | on this side |
+//! | device | on this side |
 //! | --- | --- |
-//! | COM1 | QEMU's standard output is the program's standard output, to the byte; its standard input carries ours, escaped (see [`crate::escape`]) |
+//! | COM1 | QEMU's standard input carries ours, escaped (see [`crate::escape`]); its standard output, what the program prints where the next is not used |
+//! | virtio port, PCI device 0x10 | a pipe: the program's standard output, to the byte |
 //! | COM2 | a pipe: the kernel's log and the program's standard error, copied to standard error |
-//! | COM3 | a file: what the program wrote, as one ustar stream; only there when asked for |
+//! | virtio port, PCI device 0x12 | a file: what the program wrote, as one ustar stream; only there when asked for |
+//!
+//! A serial port takes a byte at each access, which costs microseconds; the virtio ports take many, and QEMU holds
+//! back the guest while their receivers do not keep up.
 //!
 //! The guest ends by writing its status `s` to the debug exit device at port 0xf4; QEMU then exits with `s << 1 | 1`
 //! (QEMU, `hw/misc/debugexit.c`). Any other end means that the machine died.
@@ -52,7 +56,7 @@ pub struct Machine {
     pub cpus: u32,
     pub memory: Memory,
     pub boot: Boot,
-    /// Where the third serial port's bytes go; `None`: the machine has no such port.
+    /// Where the stream of written files goes; `None`: the machine has no port for it.
     pub files: Option<PathBuf>,
 }
 
@@ -103,14 +107,21 @@ impl Machine {
         }
         if let Some(path) = &self.files {
             command.arg("-chardev").arg(file_backend("files", path));
-            // An interrupt line of its own: COM3 shares COM1's by default, and an ISA line has one user.
-            command.args([
-                "-device",
-                "isa-serial,index=2,iobase=0x3e8,irq=10,chardev=files",
-            ]);
+            add_port(&mut command, "files", 0x12);
         }
         command
     }
+}
+
+/// A virtio port that sends to the character device `backend`, on the PCI device number that the kernel looks at.
+fn add_port(command: &mut Command, backend: &str, device: u8) {
+    // Port 0 is reserved for a console, which drops what its receiver does not take at once.
+    command.arg("-device").arg(format!(
+        "virtio-serial-pci,id={backend}-bus,addr={device:#x},max_ports=2,vectors=0"
+    ));
+    command.arg("-device").arg(format!(
+        "virtserialport,bus={backend}-bus.0,nr=1,chardev={backend}"
+    ));
 }
 
 /// A character device that writes to a file. A comma in a value is written twice in QEMU's options.
@@ -188,9 +199,8 @@ enum Ending {
 /// wait.
 pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let (log_reader, log_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    // QEMU inherits the write end under its number. No other process is started meanwhile.
-    rustix::io::fcntl_setfd(&log_writer, rustix::io::FdFlags::empty())?;
+    let (output_reader, output_writer) = inherited_pipe()?;
+    let (log_reader, log_writer) = inherited_pipe()?;
 
     let mut command = machine.command();
     command.args([
@@ -199,10 +209,13 @@ pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
         "-serial",
         "chardev:console",
     ]);
-    let log_path = format!("/dev/fd/{}", log_writer.as_raw_fd());
     command
         .arg("-chardev")
-        .arg(file_backend("log", Path::new(&log_path)))
+        .arg(inherited_backend("output", &output_writer));
+    add_port(&mut command, "output", 0x10);
+    command
+        .arg("-chardev")
+        .arg(inherited_backend("log", &log_writer))
         .args(["-serial", "chardev:log"]);
     if run.verbose {
         say(&format!("{command:?}"));
@@ -213,7 +226,7 @@ pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
         .stderr(Stdio::piped());
     let started = Instant::now();
     let mut child = start(&mut command).map_err(|error| explain_missing(&machine.qemu, error))?;
-    drop(log_writer);
+    drop((output_writer, log_writer));
     let pid = Pid::from_child(&child);
 
     let (send, receive) = mpsc::channel();
@@ -243,6 +256,7 @@ pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
             output.clone(),
             send.clone(),
         ),
+        pump_output(File::from(output_reader), output.clone(), send.clone()),
         pump_error(File::from(log_reader), log.clone()),
         pump_error(
             child.stderr.take().expect("standard error is piped"),
@@ -389,6 +403,19 @@ pub fn explain_missing(qemu: &OsStr, error: io::Error) -> io::Error {
         );
     }
     error
+}
+
+/// A pipe: its end to read from, and its end to write to, which a child inherits under its number. No other process may
+/// be started before that child.
+fn inherited_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty())?;
+    Ok((reader, writer))
+}
+
+/// A character device that writes to an inherited file.
+fn inherited_backend(id: &str, file: &OwnedFd) -> OsString {
+    file_backend(id, Path::new(&format!("/dev/fd/{}", file.as_raw_fd())))
 }
 
 /// Sends [`Event::Exited`] when the child has ended, and leaves it to be reaped.
