@@ -1,6 +1,8 @@
 //! Standard input and output, to the byte.
 
-use tests::{boot, machine, program, run};
+use std::time::Duration;
+
+use tests::{boot, machine, program, read_line, run, spawn, wait};
 
 /// Bytes without a pattern that a lost or doubled byte would leave as it was.
 fn noise(length: usize) -> Vec<u8> {
@@ -28,6 +30,15 @@ fn same(left: &[u8], right: &[u8]) {
     );
 }
 
+/// What the program `megabyte` prints.
+fn counted_megabyte() -> Vec<u8> {
+    let mut expected = Vec::new();
+    for line in 0..(1 << 20) / 16 {
+        expected.extend(format!("{line:015}\n").into_bytes());
+    }
+    expected
+}
+
 #[test]
 fn every_byte_can_be_printed() {
     let expected: Vec<u8> = (0..=255).collect();
@@ -36,14 +47,19 @@ fn every_byte_can_be_printed() {
 
 #[test]
 fn a_megabyte_can_be_printed() {
-    let mut expected = Vec::new();
-    for line in 0..(1 << 20) / 16 {
-        expected.extend(format!("{line:015}\n").into_bytes());
-    }
     same(
         &boot(&["--smp", "2"], &program("megabyte"), &[]).success(),
-        &expected,
+        &counted_megabyte(),
     );
+}
+
+#[test]
+fn a_reader_that_dawdles_gets_everything() {
+    let mut child = spawn(&mut machine(&["--smp", "2"], &program("megabyte"), &[]));
+    assert_eq!(read_line(&mut child), "000000000000000");
+    // Long enough for every buffer on the way to fill up.
+    std::thread::sleep(Duration::from_secs(2));
+    same(&wait(child).success(), &counted_megabyte()[16..]);
 }
 
 #[test]
