@@ -72,7 +72,10 @@ impl<'c> Compiler<'c> {
                 self.discharge(&mut e)?;
                 return Ok(e);
             }
-            ExprKind::Binary(..) | ExprKind::Index(..) | ExprKind::Call(..) | ExprKind::Method(..) => {
+            ExprKind::Binary(..)
+            | ExprKind::Index(..)
+            | ExprKind::Call(..)
+            | ExprKind::Method(..) => {
                 return self.expression(id);
             }
         };
@@ -140,7 +143,14 @@ impl<'c> Compiler<'c> {
     }
 
     /// A call of the function in `base`, behind which `fixed` arguments are in place already.
-    fn call(&mut self, base: u8, fixed: usize, arguments: &[ExprId], position: Position, e: &mut Expression) -> Coded<()> {
+    fn call(
+        &mut self,
+        base: u8,
+        fixed: usize,
+        arguments: &[ExprId],
+        position: Position,
+        e: &mut Expression,
+    ) -> Coded<()> {
         let open = self.values(arguments)?;
         let count = fixed + arguments.len() - usize::from(open);
         self.f.position = position;
@@ -153,7 +163,9 @@ impl<'c> Compiler<'c> {
 
     /// Puts values into the next registers. True if the last is left open, behind them.
     pub(super) fn values(&mut self, list: &[ExprId]) -> Coded<bool> {
-        let Some((last, others)) = list.split_last() else { return Ok(false) };
+        let Some((last, others)) = list.split_last() else {
+            return Ok(false);
+        };
         for &value in others {
             let mut e = self.expression(value)?;
             self.to_next_register(&mut e)?;
@@ -182,7 +194,10 @@ impl<'c> Compiler<'c> {
 
     fn table(&mut self, items: &[Item], position: Position) -> Coded<Expression> {
         let table = self.reserve(1)?;
-        let positional = items.iter().filter(|item| matches!(item, Item::Positional(_))).count();
+        let positional = items
+            .iter()
+            .filter(|item| matches!(item, Item::Positional(_)))
+            .count();
         let keyed = items.len() - positional;
         let hash = match keyed {
             0 => 0,

@@ -27,7 +27,14 @@ pub(super) struct Block {
 
 impl Block {
     pub fn new(active: usize, labels: usize, gotos: usize, is_loop: bool) -> Block {
-        Block { active, labels, gotos, is_loop, breaks: NO_JUMP, closes: None }
+        Block {
+            active,
+            labels,
+            gotos,
+            is_loop,
+            breaks: NO_JUMP,
+            closes: None,
+        }
     }
 }
 
@@ -54,18 +61,27 @@ pub(super) struct Goto {
 impl<'c> Compiler<'c> {
     /// Begins a block.
     pub(super) fn open_block(&mut self, is_loop: bool) {
-        let block = Block::new(self.f.active.len(), self.f.labels.len(), self.f.gotos.len(), is_loop);
+        let block = Block::new(
+            self.f.active.len(),
+            self.f.labels.len(),
+            self.f.gotos.len(),
+            is_loop,
+        );
         self.f.blocks.push(block);
     }
 
     /// Ends the innermost block: closes what it declared to be closed, and gives its registers back.
     pub(super) fn close_block(&mut self) -> Coded<()> {
-        let Some(block) = self.f.blocks.pop() else { return Ok(()) };
+        let Some(block) = self.f.blocks.pop() else {
+            return Ok(());
+        };
         if let Some(register) = block.closes {
             self.emit_ad(Op::CLOSE, register, 0)?;
         }
         let chunk = self.chunk;
-        self.f.deactivate(block.active, |id| chunk.variables[id.0 as usize].name.clone());
+        self.f.deactivate(block.active, |id| {
+            chunk.variables[id.0 as usize].name.clone()
+        });
         self.f.labels.truncate(block.labels);
         for goto in &mut self.f.gotos[block.gotos..] {
             goto.active = goto.active.min(block.active);
@@ -84,7 +100,9 @@ impl<'c> Compiler<'c> {
 
     /// Whether anything of the function is to be closed, from a block on.
     fn closes_from(&self, first_block: usize) -> Option<u8> {
-        self.f.blocks[first_block..].iter().find_map(|block| block.closes)
+        self.f.blocks[first_block..]
+            .iter()
+            .find_map(|block| block.closes)
     }
 
     /// The register of the first variable of the function that is to be closed, if there is one.
@@ -98,7 +116,9 @@ impl<'c> Compiler<'c> {
     }
 
     pub(super) fn break_statement(&mut self) -> Coded<()> {
-        let Some(index) = self.innermost_loop() else { return Ok(()) };
+        let Some(index) = self.innermost_loop() else {
+            return Ok(());
+        };
         if let Some(register) = self.closes_from(index) {
             self.emit_ad(Op::CLOSE, register, 0)?;
         }
@@ -128,13 +148,23 @@ impl<'c> Compiler<'c> {
         };
         let jump = self.jump()?;
         let active = self.f.active.len();
-        self.f.gotos.push(Goto { name: name.clone(), position, jump, active, close });
+        self.f.gotos.push(Goto {
+            name: name.clone(),
+            position,
+            jump,
+            active,
+            close,
+        });
         Ok(())
     }
 
     /// Whether a variable in a register from `level` on is to be closed.
     fn closing_above(&self, level: usize) -> bool {
-        self.f.blocks.iter().filter_map(|block| block.closes).any(|register| usize::from(register) >= level)
+        self.f
+            .blocks
+            .iter()
+            .filter_map(|block| block.closes)
+            .any(|register| usize::from(register) >= level)
             || self.f.blocks.iter().any(|block| {
                 // A block that began below the level may have declared another above it.
                 block.closes.is_some() && self.f.level(self.f.active.len()) > level
@@ -142,7 +172,12 @@ impl<'c> Compiler<'c> {
     }
 
     /// `::name::`. A label at the end of its block counts as outside the scope of the block's variables.
-    pub(super) fn label(&mut self, name: &Arc<str>, position: Position, ends_block: bool) -> Coded<()> {
+    pub(super) fn label(
+        &mut self,
+        name: &Arc<str>,
+        position: Position,
+        ends_block: bool,
+    ) -> Coded<()> {
         if let Some(label) = self.f.labels.iter().find(|label| label.name == *name) {
             let message = format!("label '{name}' already defined on line {}", label.line);
             self.errors.push((position, message));
@@ -150,9 +185,19 @@ impl<'c> Compiler<'c> {
         }
         let at = self.f.target();
         self.f.last = None;
-        let (first_goto, block_active) = self.f.blocks.last().map_or((0, 0), |b| (b.gotos, b.active));
-        let active = if ends_block { block_active } else { self.f.active.len() };
-        self.f.labels.push(Label { name: name.clone(), line: position.line, at, active });
+        let (first_goto, block_active) =
+            self.f.blocks.last().map_or((0, 0), |b| (b.gotos, b.active));
+        let active = if ends_block {
+            block_active
+        } else {
+            self.f.active.len()
+        };
+        self.f.labels.push(Label {
+            name: name.clone(),
+            line: position.line,
+            at,
+            active,
+        });
         let mut i = first_goto;
         while i < self.f.gotos.len() {
             if self.f.gotos[i].name != *name {
@@ -162,9 +207,12 @@ impl<'c> Compiler<'c> {
             let goto = self.f.gotos.remove(i);
             if goto.active < active {
                 let entered = self.f.active[goto.active].variable;
-                let variable = entered.map_or_else(|| Arc::from("?"), |id| self.variable(id).name.clone());
-                let message =
-                    format!("<goto {name}> at line {} jumps into the scope of local '{variable}'", goto.position.line);
+                let variable =
+                    entered.map_or_else(|| Arc::from("?"), |id| self.variable(id).name.clone());
+                let message = format!(
+                    "<goto {name}> at line {} jumps into the scope of local '{variable}'",
+                    goto.position.line
+                );
                 self.errors.push((goto.position, message));
                 continue;
             }
@@ -182,7 +230,10 @@ impl<'c> Compiler<'c> {
     pub(super) fn report_gotos(&mut self) {
         let parallel = self.chunk.functions[self.f.id.0 as usize].parallel;
         for goto in core::mem::take(&mut self.f.gotos) {
-            let mut message = format!("no visible label '{}' for goto at line {}", goto.name, goto.position.line);
+            let mut message = format!(
+                "no visible label '{}' for goto at line {}",
+                goto.name, goto.position.line
+            );
             if parallel {
                 message.push_str(" (a goto cannot leave the body of a 'parallel for')");
             }
@@ -227,7 +278,11 @@ impl<'c> Compiler<'c> {
         self.close_block()
     }
 
-    pub(super) fn if_statement(&mut self, arms: &'c [(ExprId, ast::Block)], otherwise: Option<&'c ast::Block>) -> Coded<()> {
+    pub(super) fn if_statement(
+        &mut self,
+        arms: &'c [(ExprId, ast::Block)],
+        otherwise: Option<&'c ast::Block>,
+    ) -> Coded<()> {
         let mut escapes = NO_JUMP;
         for (i, (condition, block)) in arms.iter().enumerate() {
             let last = i + 1 == arms.len() && otherwise.is_none();
@@ -252,8 +307,18 @@ impl<'c> Compiler<'c> {
 
     /// `if condition then break end`, where nothing is to be closed: the condition's jump is the `break`.
     fn breaks_if(&mut self, condition: ExprId, block: &ast::Block) -> Coded<bool> {
-        let [ast::Statement { kind: ast::StatementKind::Break, .. }] = block.statements[..] else { return Ok(false) };
-        let Some(index) = self.innermost_loop() else { return Ok(false) };
+        let [
+            ast::Statement {
+                kind: ast::StatementKind::Break,
+                ..
+            },
+        ] = block.statements[..]
+        else {
+            return Ok(false);
+        };
+        let Some(index) = self.innermost_loop() else {
+            return Ok(false);
+        };
         if self.closes_from(index).is_some() {
             return Ok(false);
         }
@@ -344,7 +409,10 @@ impl<'c> Compiler<'c> {
         self.block_statements(body)?;
         self.close_block()?;
         self.f.patch_jumps_here(enter);
-        self.f.position = Position { line, column: position.column };
+        self.f.position = Position {
+            line,
+            column: position.column,
+        };
         self.emit_abc(Op::ITERCALL, base, 2, variables.len() as u8 + 1)?;
         let end = self.emit_ad(Op::ITERLOOP, base, 0)?;
         self.set_distance(end, first)?;
@@ -356,7 +424,10 @@ impl<'c> Compiler<'c> {
     /// Whether the last of some values is a call or `...`, not in parentheses.
     fn is_open(&self, values: &[ExprId]) -> bool {
         values.last().is_some_and(|&last| {
-            matches!(self.expr(last).kind, ast::ExprKind::Call(..) | ast::ExprKind::Method(..) | ast::ExprKind::Ellipsis)
+            matches!(
+                self.expr(last).kind,
+                ast::ExprKind::Call(..) | ast::ExprKind::Method(..) | ast::ExprKind::Ellipsis
+            )
         })
     }
 

@@ -111,7 +111,11 @@ impl FunctionState {
 
     /// The first register above the first `count` active variables.
     pub fn level(&self, count: usize) -> usize {
-        self.active[..count].iter().rev().find_map(|v| v.register).map_or(0, |r| usize::from(r) + 1)
+        self.active[..count]
+            .iter()
+            .rev()
+            .find_map(|v| v.register)
+            .map_or(0, |r| usize::from(r) + 1)
     }
 
     /// The last instruction, if nothing jumps behind it.
@@ -252,7 +256,12 @@ impl FunctionState {
         let end = self.here() as u32;
         for active in self.active.drain(count..) {
             if let (Some(variable), Some(register)) = (active.variable, active.register) {
-                self.locals.push(LocalName { name: names(variable), register, start: active.start as u32, end });
+                self.locals.push(LocalName {
+                    name: names(variable),
+                    register,
+                    start: active.start as u32,
+                    end,
+                });
             }
         }
     }
@@ -294,7 +303,10 @@ impl FunctionState {
 impl Compiler<'_> {
     /// A limit is exceeded here.
     pub(super) fn fail<T>(&self, message: String) -> Coded<T> {
-        Err(Failure { position: self.f.position, message })
+        Err(Failure {
+            position: self.f.position,
+            message,
+        })
     }
 
     /// A limit of the current function is exceeded.
@@ -336,7 +348,8 @@ impl Compiler<'_> {
     /// Emits the extension word of the last instruction.
     pub(super) fn emit_extension(&mut self, word: u32) -> Coded<()> {
         debug_assert!(self.f.last.is_some_and(|at| {
-            Op::of(self.f.code[at]).is_some_and(|op| op.row().extension != instructions::Extension::None)
+            Op::of(self.f.code[at])
+                .is_some_and(|op| op.row().extension != instructions::Extension::None)
         }));
         self.word(word)?;
         Ok(())
@@ -372,7 +385,10 @@ impl Compiler<'_> {
             Literal::Boolean(b) => (ConstantKey::Boolean(*b), Constant::Boolean(*b)),
             Literal::Integer(i) => (ConstantKey::Integer(*i), Constant::Integer(*i)),
             Literal::Float(f) => (ConstantKey::Float(f.to_bits()), Constant::Float(*f)),
-            Literal::String(s) => (ConstantKey::String(s.clone()), Constant::String((**s).into())),
+            Literal::String(s) => (
+                ConstantKey::String(s.clone()),
+                Constant::String((**s).into()),
+            ),
         };
         let f = &mut self.f;
         if let Some(&index) = f.known_constants.get(&key) {
@@ -396,7 +412,9 @@ impl Compiler<'_> {
     pub(super) fn need(&mut self, count: usize) -> Coded<()> {
         let top = self.f.free + count;
         if top > REGISTERS {
-            return self.fail(format!("function or expression needs too many registers (limit is {REGISTERS})"));
+            return self.fail(format!(
+                "function or expression needs too many registers (limit is {REGISTERS})"
+            ));
         }
         self.f.registers = self.f.registers.max(top);
         Ok(())
@@ -414,7 +432,11 @@ impl Compiler<'_> {
     pub(super) fn release(&mut self, register: u8) {
         if usize::from(register) >= self.f.level(self.f.active.len()) {
             self.f.free -= 1;
-            debug_assert_eq!(self.f.free, usize::from(register), "registers are given back in order");
+            debug_assert_eq!(
+                self.f.free,
+                usize::from(register),
+                "registers are given back in order"
+            );
         }
     }
 

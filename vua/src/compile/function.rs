@@ -47,7 +47,9 @@ impl<'c> Compiler<'c> {
     pub(super) fn child(&mut self, id: FunctionId, itself: Option<VariableId>) -> Coded<u16> {
         let body = self.body(id);
         let index = self.f.children.len();
-        let Ok(index) = u16::try_from(index) else { return self.limit("functions", 1 << 16) };
+        let Ok(index) = u16::try_from(index) else {
+            return self.limit("functions", 1 << 16);
+        };
         let around = core::mem::replace(&mut self.f, FunctionState::new(id, body.line));
         self.outer.push(around);
         let result = self.function(body, itself);
@@ -112,8 +114,13 @@ impl<'c> Compiler<'c> {
     fn build(&mut self, body: &FunctionBody) -> Coded<Function> {
         self.report_gotos();
         let chunk = self.chunk;
-        self.f.deactivate(0, |id| chunk.variables[id.0 as usize].name.clone());
-        let parameters = if body.parallel { PARALLEL_PARAMETERS } else { body.parameters.len() } as u8;
+        self.f
+            .deactivate(0, |id| chunk.variables[id.0 as usize].name.clone());
+        let parameters = if body.parallel {
+            PARALLEL_PARAMETERS
+        } else {
+            body.parameters.len()
+        } as u8;
         let registers = self.f.registers.max(usize::from(parameters)) as u8;
         self.f.set_a(0, registers);
         self.f.set_d(0, parameters.into());
@@ -145,25 +152,45 @@ impl<'c> Compiler<'c> {
         if cell {
             self.emit_ad(Op::NEWCELL, register, register.into())?;
         }
-        self.locations[id.0 as usize] = if cell { Location::Cell(register) } else { Location::Register(register) };
-        self.f.active.push(Active { variable: Some(id), register: Some(register), start: self.f.here() });
+        self.locations[id.0 as usize] = if cell {
+            Location::Cell(register)
+        } else {
+            Location::Register(register)
+        };
+        self.f.active.push(Active {
+            variable: Some(id),
+            register: Some(register),
+            start: self.f.here(),
+        });
         Ok(())
     }
 
     /// Brings a constant into scope, which takes no register.
     pub(super) fn declare_constant(&mut self, id: VariableId, literal: Literal) {
         self.locations[id.0 as usize] = Location::Constant(literal);
-        self.f.active.push(Active { variable: Some(id), register: None, start: self.f.here() });
+        self.f.active.push(Active {
+            variable: Some(id),
+            register: None,
+            start: self.f.here(),
+        });
     }
 
     /// Keeps a register for a loop.
     pub(super) fn hide(&mut self, register: u8) {
-        self.f.active.push(Active { variable: None, register: Some(register), start: self.f.here() });
+        self.f.active.push(Active {
+            variable: None,
+            register: Some(register),
+            start: self.f.here(),
+        });
     }
 
     /// The function at a level: 0 is the main one, the innermost is last.
     fn at_level(&mut self, level: usize) -> &mut FunctionState {
-        if level == self.outer.len() { &mut self.f } else { &mut self.outer[level] }
+        if level == self.outer.len() {
+            &mut self.f
+        } else {
+            &mut self.outer[level]
+        }
     }
 
     /// The capture of an outer variable in the current function.
@@ -179,14 +206,24 @@ impl<'c> Compiler<'c> {
         }
         let (name, owner, cell) = {
             let variable = self.variable(id);
-            (variable.name.clone(), variable.function, variable.needs_cell())
+            (
+                variable.name.clone(),
+                variable.function,
+                variable.needs_cell(),
+            )
         };
-        let mut kind = if cell { CaptureKind::Cell } else { CaptureKind::Value };
+        let mut kind = if cell {
+            CaptureKind::Cell
+        } else {
+            CaptureKind::Value
+        };
         let source = if self.at_level(level).itself == Some(id) {
             CaptureSource::Itself
         } else if self.at_level(level - 1).id == owner {
             match self.locations[id.0 as usize] {
-                Location::Register(register) | Location::Cell(register) => CaptureSource::Register(register),
+                Location::Register(register) | Location::Cell(register) => {
+                    CaptureSource::Register(register)
+                }
                 _ => CaptureSource::Capture(0),
             }
         } else {

@@ -103,10 +103,10 @@ pub fn compile(source: &[u8], chunk_name: &str) -> Result<Function, Vec<Diagnost
         Some(function) if errors.is_empty() => Ok(function),
         _ => {
             errors.sort_by_key(|error| error.0);
-            Err(errors.into_iter().map(|(at, message)| Diagnostic::new(&name, source, at, message)).collect())
+            Err(errors
+                .into_iter()
+                .map(|(at, message)| Diagnostic::new(&name, source, at, message))
+                .collect())
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -62,7 +62,12 @@ pub(super) struct Expression {
 
 impl Expression {
     pub fn new(operand: Operand, position: Position) -> Expression {
-        Expression { operand, if_true: NO_JUMP, if_false: NO_JUMP, position }
+        Expression {
+            operand,
+            if_true: NO_JUMP,
+            if_false: NO_JUMP,
+            position,
+        }
     }
 
     pub fn has_jumps(&self) -> bool {
@@ -98,20 +103,32 @@ impl Compiler<'_> {
             }
         }
         let index = self.capture(id)?;
-        Ok(Operand::Capture(index, self.f.captures[usize::from(index)].kind))
+        Ok(Operand::Capture(
+            index,
+            self.f.captures[usize::from(index)].kind,
+        ))
     }
 
     /// Reads what is not in a register yet: the value is then known, in a register, or relocatable. Of several, the first.
     pub(super) fn discharge(&mut self, e: &mut Expression) -> Coded<()> {
-        if matches!(e.operand, Operand::Literal(_) | Operand::Jump(_) | Operand::Relocatable(_) | Operand::Register(_)) {
+        if matches!(
+            e.operand,
+            Operand::Literal(_) | Operand::Jump(_) | Operand::Relocatable(_) | Operand::Register(_)
+        ) {
             return Ok(());
         }
         let before = core::mem::replace(&mut self.f.position, e.position);
         e.operand = match e.operand {
             Operand::Variable(register) => Operand::Register(register),
-            Operand::Cell(register) => Operand::Relocatable(self.emit_ad(Op::CELLGET, 0, register.into())?),
-            Operand::Capture(index, CaptureKind::Cell) => Operand::Relocatable(self.emit_ad(Op::GETCELL, 0, index)?),
-            Operand::Capture(index, _) => Operand::Relocatable(self.emit_ad(Op::GETCAP, 0, index)?),
+            Operand::Cell(register) => {
+                Operand::Relocatable(self.emit_ad(Op::CELLGET, 0, register.into())?)
+            }
+            Operand::Capture(index, CaptureKind::Cell) => {
+                Operand::Relocatable(self.emit_ad(Op::GETCELL, 0, index)?)
+            }
+            Operand::Capture(index, _) => {
+                Operand::Relocatable(self.emit_ad(Op::GETCAP, 0, index)?)
+            }
             Operand::Global(name) => {
                 let at = self.emit_ad(Op::GGET, 0, 0)?;
                 self.emit_extension(name.into())?;
@@ -263,7 +280,12 @@ impl Compiler<'_> {
     }
 
     /// Stores a value in a variable or table.
-    pub(super) fn store(&mut self, target: &Operand, value: &mut Expression, position: Position) -> Coded<()> {
+    pub(super) fn store(
+        &mut self,
+        target: &Operand,
+        value: &mut Expression,
+        position: Position,
+    ) -> Coded<()> {
         if let &Operand::Variable(register) = target {
             self.discharge(value)?;
             self.release_value(value);
@@ -343,7 +365,9 @@ impl Compiler<'_> {
             self.discharge_to(e, register)?;
         }
         self.release_value(e);
-        let Operand::Register(register) = e.operand else { return Ok(NO_JUMP) };
+        let Operand::Register(register) = e.operand else {
+            return Ok(NO_JUMP);
+        };
         let op = if condition { Op::ISTC } else { Op::ISFC };
         self.emit_ad(op, NO_REGISTER, register.into())?;
         self.jump()

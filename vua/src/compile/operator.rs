@@ -27,7 +27,12 @@ fn foldable(number: Number) -> Option<Literal> {
 }
 
 /// Arithmetic of both kinds of numbers.
-fn arithmetic(a: Number, b: Number, integer: fn(i64, i64) -> Option<i64>, float: fn(f64, f64) -> f64) -> Option<Number> {
+fn arithmetic(
+    a: Number,
+    b: Number,
+    integer: fn(i64, i64) -> Option<i64>,
+    float: fn(f64, f64) -> f64,
+) -> Option<Number> {
     match (a, b) {
         (Number::Integer(a), Number::Integer(b)) => integer(a, b).map(Number::Integer),
         _ => Some(Number::Float(float(a.to_float(), b.to_float()))),
@@ -87,7 +92,12 @@ fn immediate(e: &Expression) -> Option<u16> {
 
 impl Compiler<'_> {
     /// An operator before its operand.
-    pub(super) fn unary(&mut self, operator: UnaryOp, e: &mut Expression, position: Position) -> Coded<()> {
+    pub(super) fn unary(
+        &mut self,
+        operator: UnaryOp,
+        e: &mut Expression,
+        position: Position,
+    ) -> Coded<()> {
         let folded = match (operator, e.literal().and_then(number_of)) {
             (UnaryOp::Negate, Some(Number::Integer(i))) => Some(Number::Integer(i.wrapping_neg())),
             (UnaryOp::Negate, Some(Number::Float(f))) => Some(Number::Float(-f)),
@@ -135,6 +145,11 @@ impl Compiler<'_> {
         position: Position,
     ) -> Coded<()> {
         match operator {
+            // One value, whatever the operand: an operator's result is never open.
+            BinaryOp::And | BinaryOp::Or => self.discharge(right)?,
+            _ => {}
+        }
+        match operator {
             BinaryOp::And => {
                 debug_assert_eq!(left.if_true, NO_JUMP);
                 let list = left.if_false;
@@ -180,7 +195,12 @@ impl Compiler<'_> {
                 let register = self.to_any_register(left)?;
                 self.release_value(left);
                 self.f.position = position;
-                return Ok(Operand::Relocatable(self.emit_abc(with_constant, 0, register, constant)?));
+                return Ok(Operand::Relocatable(self.emit_abc(
+                    with_constant,
+                    0,
+                    register,
+                    constant,
+                )?));
             }
         }
         // A constant on the left is loaded after the right operand is known: it has no effect of its own.
@@ -203,8 +223,11 @@ impl Compiler<'_> {
             if left.literal().is_some() {
                 core::mem::swap(&mut left, &mut right);
             }
-            let (op, with_constant) =
-                if operator == BinaryOp::Eq { (Op::ISEQ, Op::ISEQK) } else { (Op::ISNE, Op::ISNEK) };
+            let (op, with_constant) = if operator == BinaryOp::Eq {
+                (Op::ISEQ, Op::ISEQK)
+            } else {
+                (Op::ISNE, Op::ISNEK)
+            };
             if let Some(literal) = right.literal() {
                 let literal = literal.clone();
                 let register = self.to_any_register(left)?;
@@ -237,7 +260,13 @@ impl Compiler<'_> {
         self.compare_registers(register_op, left, right, position)
     }
 
-    fn compare_registers(&mut self, op: Op, left: &mut Expression, right: &mut Expression, position: Position) -> Coded<Operand> {
+    fn compare_registers(
+        &mut self,
+        op: Op,
+        left: &mut Expression,
+        right: &mut Expression,
+        position: Position,
+    ) -> Coded<Operand> {
         // A value still pending comes before a literal is loaded, whose code must not get between its jumps.
         let (a, b);
         if left.literal().is_some() {

@@ -20,7 +20,11 @@ impl<'c> Compiler<'c> {
 
     fn statements(&mut self, block: &'c Block, lives_on: bool) -> Coded<()> {
         // Behind the last statement that is not a label, a label ends the block.
-        let tail = block.statements.iter().rposition(|s| !matches!(s.kind, StatementKind::Label(_))).map_or(0, |i| i + 1);
+        let tail = block
+            .statements
+            .iter()
+            .rposition(|s| !matches!(s.kind, StatementKind::Label(_)))
+            .map_or(0, |i| i + 1);
         for (i, statement) in block.statements.iter().enumerate() {
             self.f.position = statement.position;
             if let StatementKind::Label(name) = &statement.kind {
@@ -45,17 +49,31 @@ impl<'c> Compiler<'c> {
             StatementKind::While(condition, body) => self.while_loop(*condition, body),
             StatementKind::Repeat(body, condition) => self.repeat_loop(body, *condition),
             StatementKind::If(arms, otherwise) => self.if_statement(arms, otherwise.as_ref()),
-            StatementKind::NumericFor { variable, start, limit, step, body } => {
-                self.numeric_for(*variable, (*start, *limit, *step), body)
+            StatementKind::NumericFor {
+                variable,
+                start,
+                limit,
+                step,
+                body,
+            } => self.numeric_for(*variable, (*start, *limit, *step), body),
+            StatementKind::GenericFor {
+                variables,
+                values,
+                body,
+                line,
+            } => self.generic_for(variables, values, body, *line),
+            StatementKind::ParallelFor {
+                function,
+                start,
+                limit,
+                step,
+            } => self.parallel_for(*function, (*start, *limit, *step)),
+            StatementKind::Function(target, function) => {
+                self.function_statement(*target, *function)
             }
-            StatementKind::GenericFor { variables, values, body, line } => {
-                self.generic_for(variables, values, body, *line)
+            StatementKind::LocalFunction(variable, function) => {
+                self.local_function(*variable, *function)
             }
-            StatementKind::ParallelFor { function, start, limit, step } => {
-                self.parallel_for(*function, (*start, *limit, *step))
-            }
-            StatementKind::Function(target, function) => self.function_statement(*target, *function),
-            StatementKind::LocalFunction(variable, function) => self.local_function(*variable, *function),
             StatementKind::Return(values) => self.return_statement(values),
             StatementKind::Break => self.break_statement(),
             StatementKind::Goto(name) => self.goto(name, statement.position),
@@ -103,7 +121,9 @@ impl<'c> Compiler<'c> {
     }
 
     fn local(&mut self, variables: &[VariableId], values: &[ExprId]) -> Coded<()> {
-        let Some((&last, others)) = variables.split_last() else { return Ok(()) };
+        let Some((&last, others)) = variables.split_last() else {
+            return Ok(());
+        };
         let first = self.f.free as u8;
         if variables.len() == values.len() && self.variable(last).attribute == Attribute::Const {
             let (value, before) = (values[values.len() - 1], &values[..values.len() - 1]);
@@ -213,7 +233,9 @@ impl<'c> Compiler<'c> {
                         }
                     }
                 }
-                Operand::Field(table, _) | Operand::Element(table, _) if *table == register => *table = copy,
+                Operand::Field(table, _) | Operand::Element(table, _) if *table == register => {
+                    *table = copy
+                }
                 _ => {}
             }
         }

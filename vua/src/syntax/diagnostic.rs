@@ -48,11 +48,19 @@ impl Diagnostic {
 /// Three lines: place and message, the source line, a caret below the place.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}:{}:{}: {}", self.chunk, self.line, self.column, self.message)?;
+        writeln!(
+            f,
+            "{}:{}:{}: {}",
+            self.chunk, self.line, self.column, self.message
+        )?;
         writeln!(f, "    {}", self.source_line)?;
         // A tab is kept, so that the caret stands right however wide tabs are.
-        let indent: String =
-            self.source_line.chars().take(self.indent).map(|c| if c == '\t' { c } else { ' ' }).collect();
+        let indent: String = self
+            .source_line
+            .chars()
+            .take(self.indent)
+            .map(|c| if c == '\t' { c } else { ' ' })
+            .collect();
         write!(f, "    {indent}^")
     }
 }

@@ -30,8 +30,15 @@ pub struct Lexer<'s> {
 impl<'s> Lexer<'s> {
     /// A lexer at the start of `source`. A first line that begins with `#` is skipped.
     pub fn new(source: &'s [u8]) -> Lexer<'s> {
-        let mut lexer =
-            Lexer { source, at: 0, line: 1, line_start: 0, previous_line: 0, names: BTreeSet::new(), errors: Vec::new() };
+        let mut lexer = Lexer {
+            source,
+            at: 0,
+            line: 1,
+            line_start: 0,
+            previous_line: 0,
+            names: BTreeSet::new(),
+            errors: Vec::new(),
+        };
         if source.first() == Some(&b'#') {
             lexer.skip_line();
         }
@@ -77,7 +84,10 @@ impl<'s> Lexer<'s> {
 
     /// The position of a byte of the current line.
     fn position_of(&self, at: usize) -> Position {
-        Position { line: self.line, column: (at.saturating_sub(self.line_start) + 1) as u32 }
+        Position {
+            line: self.line,
+            column: (at.saturating_sub(self.line_start) + 1) as u32,
+        }
     }
 
     fn error(&mut self, position: Position, message: String) {
@@ -111,7 +121,14 @@ impl<'s> Lexer<'s> {
             if let Some(token) = self.token() {
                 let begins_line = position.line != self.previous_line;
                 self.previous_line = self.line;
-                return Lexeme { token, position, start, end: self.at, last_line: self.line, begins_line };
+                return Lexeme {
+                    token,
+                    position,
+                    start,
+                    end: self.at,
+                    last_line: self.line,
+                    begins_line,
+                };
             }
         }
     }
@@ -128,7 +145,10 @@ impl<'s> Lexer<'s> {
                     match self.long_bracket() {
                         Some(level) => {
                             if self.long_text(level).is_none() {
-                                self.error(position, "unfinished long comment near <eof>".to_string());
+                                self.error(
+                                    position,
+                                    "unfinished long comment near <eof>".to_string(),
+                                );
                             }
                         }
                         None => self.skip_line(),
@@ -144,7 +164,10 @@ impl<'s> Lexer<'s> {
         if self.peek() != b'[' {
             return None;
         }
-        let level = self.source[self.at + 1..].iter().take_while(|&&b| b == b'=').count();
+        let level = self.source[self.at + 1..]
+            .iter()
+            .take_while(|&&b| b == b'=')
+            .count();
         (self.peek_at(level + 1) == b'[').then_some(level)
     }
 
@@ -162,7 +185,10 @@ impl<'s> Lexer<'s> {
                     self.newline();
                 }
                 b']' => {
-                    let marks = self.source[self.at + 1..].iter().take_while(|&&b| b == b'=').count();
+                    let marks = self.source[self.at + 1..]
+                        .iter()
+                        .take_while(|&&b| b == b'=')
+                        .count();
                     if marks == level && self.peek_at(level + 1) == b']' {
                         self.at += level + 2;
                         return Some(text);
@@ -199,7 +225,10 @@ impl<'s> Lexer<'s> {
                 Some(level) => Some(self.long_string(level)),
                 None if second == b'=' => {
                     let position = self.position();
-                    self.error(position, "invalid long string delimiter near '[='".to_string());
+                    self.error(
+                        position,
+                        "invalid long string delimiter near '[='".to_string(),
+                    );
                     self.at += 2;
                     None
                 }
@@ -243,7 +272,10 @@ impl<'s> Lexer<'s> {
                 let message = if byte.is_ascii_control() {
                     format!("unexpected symbol near '<\\{byte}>'")
                 } else {
-                    format!("unexpected symbol {}", near(&self.source[self.at..self.at + length]))
+                    format!(
+                        "unexpected symbol {}",
+                        near(&self.source[self.at..self.at + length])
+                    )
                 };
                 self.error(position, message);
                 self.at += length;
@@ -255,12 +287,17 @@ impl<'s> Lexer<'s> {
     /// The length of the UTF-8 character here; 1 where there is none.
     fn character_length(&self) -> usize {
         let rest = &self.source[self.at..];
-        (1..=rest.len().min(4)).find(|&n| core::str::from_utf8(&rest[..n]).is_ok()).unwrap_or(1)
+        (1..=rest.len().min(4))
+            .find(|&n| core::str::from_utf8(&rest[..n]).is_ok())
+            .unwrap_or(1)
     }
 
     fn name(&mut self) -> Token {
         let rest = &self.source[self.at..];
-        let length = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+        let length = rest
+            .iter()
+            .take_while(|b| b.is_ascii_alphanumeric() || **b == b'_')
+            .count();
         self.at += length;
         // ASCII alone was taken.
         let word = core::str::from_utf8(&rest[..length]).unwrap_or_default();
@@ -273,8 +310,11 @@ impl<'s> Lexer<'s> {
         self.at += if hexadecimal { 2 } else { 1 };
         loop {
             let byte = self.peek();
-            let exponent =
-                if hexadecimal { matches!(byte, b'p' | b'P') } else { matches!(byte, b'e' | b'E') };
+            let exponent = if hexadecimal {
+                matches!(byte, b'p' | b'P')
+            } else {
+                matches!(byte, b'e' | b'E')
+            };
             if exponent {
                 self.at += 1;
                 if matches!(self.peek(), b'+' | b'-') {
@@ -295,7 +335,10 @@ impl<'s> Lexer<'s> {
             Some(Number::Integer(i)) => Token::Integer(i),
             Some(Number::Float(f)) => Token::Float(f),
             None => {
-                self.error(self.position_of(start), format!("malformed number {}", near(text)));
+                self.error(
+                    self.position_of(start),
+                    format!("malformed number {}", near(text)),
+                );
                 Token::Integer(0)
             }
         }
@@ -324,7 +367,8 @@ impl<'s> Lexer<'s> {
             }
             match self.peek() {
                 b'\n' | b'\r' => {
-                    let message = format!("unfinished string {}", near(&self.source[start..self.at]));
+                    let message =
+                        format!("unfinished string {}", near(&self.source[start..self.at]));
                     self.error(position, message);
                     break;
                 }
@@ -364,13 +408,21 @@ impl<'s> Lexer<'s> {
             b'z' => {
                 self.at += 1;
                 while !self.ended() && number::is_space(self.peek()) {
-                    if matches!(self.peek(), b'\n' | b'\r') { self.newline() } else { self.at += 1 }
+                    if matches!(self.peek(), b'\n' | b'\r') {
+                        self.newline()
+                    } else {
+                        self.at += 1
+                    }
                 }
                 return;
             }
             b'0'..=b'9' => {
                 let mut value = 0u32;
-                let digits = self.source[self.at..].iter().take(3).take_while(|b| b.is_ascii_digit()).count();
+                let digits = self.source[self.at..]
+                    .iter()
+                    .take(3)
+                    .take_while(|b| b.is_ascii_digit())
+                    .count();
                 for _ in 0..digits {
                     value = value * 10 + u32::from(self.peek() - b'0');
                     self.at += 1;

@@ -121,7 +121,11 @@ impl Parser<'_> {
 
     /// Passes over this token, which must be here.
     pub(super) fn expect(&mut self, token: &Token) -> Parsed<()> {
-        if self.accept(token) { Ok(()) } else { self.expected(token.text()) }
+        if self.accept(token) {
+            Ok(())
+        } else {
+            self.expected(token.text())
+        }
     }
 
     /// Passes over the token that closes what `open` opened at a line.
@@ -132,7 +136,11 @@ impl Parser<'_> {
         if line == self.current.position.line {
             return self.expected(token.text());
         }
-        let message = format!("'{}' expected (to close '{}' at line {line})", token.text(), open.text());
+        let message = format!(
+            "'{}' expected (to close '{}' at line {line})",
+            token.text(),
+            open.text()
+        );
         self.fail_near(&message)
     }
 
@@ -163,7 +171,12 @@ impl Parser<'_> {
             return;
         }
         self.last_error = Some(position);
-        self.errors.push(Diagnostic::new(&self.chunk, self.lexer.source(), position, message));
+        self.errors.push(Diagnostic::new(
+            &self.chunk,
+            self.lexer.source(),
+            position,
+            message,
+        ));
         if self.errors.len() >= ERRORS {
             self.halt();
         }
@@ -188,7 +201,12 @@ impl Parser<'_> {
 
     /// Reports what is wrong at the current token.
     pub(super) fn fail_near<T>(&mut self, message: &str) -> Parsed<T> {
-        let Lexeme { position, start, end, .. } = self.current;
+        let Lexeme {
+            position,
+            start,
+            end,
+            ..
+        } = self.current;
         let message = format!("{message} {}", near(&self.lexer.source()[start..end]));
         self.report(position, message);
         Err(Failed)
@@ -202,7 +220,9 @@ impl Parser<'_> {
     pub(super) fn enter(&mut self) -> Parsed<()> {
         self.depth += 1;
         if self.depth > DEPTH {
-            let result = self.fail_near(&format!("statements and expressions are nested too deeply (limit is {DEPTH} levels)"));
+            let result = self.fail_near(&format!(
+                "statements and expressions are nested too deeply (limit is {DEPTH} levels)"
+            ));
             self.halt();
             return result;
         }
@@ -250,9 +270,20 @@ impl Parser<'_> {
             }
             let begins = matches!(
                 self.token(),
-                Token::Local | Token::If | Token::While | Token::For | Token::Repeat | Token::Return | Token::Do | Token::Goto | Token::Break
+                Token::Local
+                    | Token::If
+                    | Token::While
+                    | Token::For
+                    | Token::Repeat
+                    | Token::Return
+                    | Token::Do
+                    | Token::Goto
+                    | Token::Break
             ) || (self.current.begins_line
-                && matches!(self.token(), Token::Function | Token::Name(_) | Token::DoubleColon));
+                && matches!(
+                    self.token(),
+                    Token::Function | Token::Name(_) | Token::DoubleColon
+                ));
             if begins {
                 return;
             }
@@ -262,7 +293,10 @@ impl Parser<'_> {
 
     /// Whether a block cannot go on here.
     fn at_block_end(&self) -> bool {
-        matches!(self.token(), Token::End | Token::EndWord | Token::Else | Token::Elseif | Token::Until)
+        matches!(
+            self.token(),
+            Token::End | Token::EndWord | Token::Else | Token::Elseif | Token::Until
+        )
     }
 
     // Tables of the tree.
@@ -393,7 +427,11 @@ impl Parser<'_> {
             Token::Function => self.function_statement(position),
             Token::Local => {
                 self.advance();
-                if self.accept(&Token::Function) { self.local_function(position) } else { self.local_statement() }
+                if self.accept(&Token::Function) {
+                    self.local_function(position)
+                } else {
+                    self.local_statement()
+                }
             }
             Token::DoubleColon => {
                 self.advance();
@@ -413,7 +451,9 @@ impl Parser<'_> {
             }
             Token::Name(name) => match &*name.clone() {
                 "parallel" if *self.look_ahead() == Token::For => self.parallel_for(position),
-                "struct" if matches!(self.look_ahead(), Token::Name(_)) => self.struct_statement(position),
+                "struct" if matches!(self.look_ahead(), Token::Name(_)) => {
+                    self.struct_statement(position)
+                }
                 _ => self.expression_statement(),
             },
             _ => self.expression_statement(),
@@ -453,7 +493,11 @@ impl Parser<'_> {
             otherwise = Some(self.block());
         }
         self.expect_close(&Token::EndWord, &Token::If, line)?;
-        if sound { Ok(StatementKind::If(arms, otherwise)) } else { Err(Failed) }
+        if sound {
+            Ok(StatementKind::If(arms, otherwise))
+        } else {
+            Err(Failed)
+        }
     }
 
     /// `name [":" type]` of a `for`.
@@ -492,10 +536,23 @@ impl Parser<'_> {
         self.expect_close(&Token::EndWord, &Token::For, line)?;
         let (numeric, values) = head.ok_or(Failed)?;
         if !numeric {
-            return Ok(StatementKind::GenericFor { variables, values, body, line: call_line });
+            return Ok(StatementKind::GenericFor {
+                variables,
+                values,
+                body,
+                line: call_line,
+            });
         }
-        let [start, limit, ref step @ ..] = values[..] else { return Err(Failed) };
-        Ok(StatementKind::NumericFor { variable: variables[0], start, limit, step: step.first().copied(), body })
+        let [start, limit, ref step @ ..] = values[..] else {
+            return Err(Failed);
+        };
+        Ok(StatementKind::NumericFor {
+            variable: variables[0],
+            start,
+            limit,
+            step: step.first().copied(),
+            body,
+        })
     }
 
     /// `= start, limit [, step]`.
@@ -558,8 +615,15 @@ impl Parser<'_> {
         });
         closed?;
         let bounds = bounds.ok_or(Failed)?;
-        let [start, limit, ref step @ ..] = bounds[..] else { return Err(Failed) };
-        Ok(StatementKind::ParallelFor { function, start, limit, step: step.first().copied() })
+        let [start, limit, ref step @ ..] = bounds[..] else {
+            return Err(Failed);
+        };
+        Ok(StatementKind::ParallelFor {
+            function,
+            start,
+            limit,
+            step: step.first().copied(),
+        })
     }
 
     /// Closes the innermost function and fills in its row.
@@ -605,7 +669,10 @@ impl Parser<'_> {
             kind = None;
         }
         if kind.is_none() {
-            self.report(position, format!("type '{name}' is not supported: 'reg', 'f64' or 'any' expected"));
+            self.report(
+                position,
+                format!("type '{name}' is not supported: 'reg', 'f64' or 'any' expected"),
+            );
         }
         Ok(kind.unwrap_or_default())
     }
@@ -673,7 +740,12 @@ impl Parser<'_> {
     }
 
     /// Parameters, body and `end` of a function.
-    pub(super) fn function_body(&mut self, position: Position, method: bool, name: Option<Arc<str>>) -> Parsed<FunctionId> {
+    pub(super) fn function_body(
+        &mut self,
+        position: Position,
+        method: bool,
+        name: Option<Arc<str>>,
+    ) -> Parsed<FunctionId> {
         self.open_function(false, false, position);
         let mut parameters = Vec::new();
         if method {
@@ -747,7 +819,10 @@ impl Parser<'_> {
                 };
                 if &*attribute == "close" {
                     if closes {
-                        self.report(position, "multiple to-be-closed variables in local list".to_string());
+                        self.report(
+                            position,
+                            "multiple to-be-closed variables in local list".to_string(),
+                        );
                     }
                     closes = true;
                 }
@@ -757,7 +832,11 @@ impl Parser<'_> {
                 break;
             }
         }
-        let values = if self.accept(&Token::Assign) { self.expressions() } else { Ok(Vec::new()) };
+        let values = if self.accept(&Token::Assign) {
+            self.expressions()
+        } else {
+            Ok(Vec::new())
+        };
         // In scope even if the values are wrong: uses of them are not errors of their own.
         for &variable in &variables {
             self.activate(variable)?;

@@ -100,7 +100,10 @@ impl Parser<'_> {
             format!("the function at line {line}")
         };
         let position = self.variables[variable.0 as usize].position;
-        self.report(position, format!("too many local variables (limit is {LOCALS}) in {place}"));
+        self.report(
+            position,
+            format!("too many local variables (limit is {LOCALS}) in {place}"),
+        );
         self.halt();
         Err(super::parser::Failed)
     }
@@ -133,22 +136,38 @@ impl Parser<'_> {
         }
         let environment = self.find("_ENV").unwrap_or(ENVIRONMENT);
         self.note_use(environment);
-        if environment == ENVIRONMENT { Meaning::Global } else { Meaning::FieldOf(environment) }
+        if environment == ENVIRONMENT {
+            Meaning::Global
+        } else {
+            Meaning::FieldOf(environment)
+        }
     }
 
     /// Notes an assignment to what an expression means, and reports one that is not allowed.
     pub(super) fn note_assignment(&mut self, target: ExprId) {
-        let Expr { kind: ExprKind::Local(id), position } = self.expressions[target.0 as usize] else {
+        let Expr {
+            kind: ExprKind::Local(id),
+            position,
+        } = self.expressions[target.0 as usize]
+        else {
             return;
         };
         let variable = &mut self.variables[id.0 as usize];
         variable.assigned = true;
         let (name, function) = (variable.name.clone(), variable.function);
         if variable.attribute != Attribute::None {
-            self.report(position, format!("attempt to assign to const variable '{name}'"));
+            self.report(
+                position,
+                format!("attempt to assign to const variable '{name}'"),
+            );
             return;
         }
-        let inside: Vec<_> = self.scopes.iter().rev().take_while(|s| s.id != function).collect();
+        let inside: Vec<_> = self
+            .scopes
+            .iter()
+            .rev()
+            .take_while(|s| s.id != function)
+            .collect();
         if inside.iter().any(|scope| scope.parallel) {
             let message = format!(
                 "cannot assign to '{name}', which is declared outside of the 'parallel for': \
