@@ -18,6 +18,7 @@ use crate::value::Value;
 const MIB: usize = 1 << 20;
 
 #[test]
+#[cfg_attr(miri, ignore = "long, and without a pointer in it")]
 fn each_size_has_the_smallest_class_that_holds_it() {
     for bytes in 1..=MAX_SMALL {
         let class = class_of(bytes);
@@ -339,8 +340,9 @@ fn the_work_list_is_a_stack_across_segments() {
     let mut model: Vec<NonNull<Header>> = Vec::new();
     let mut numbers = Numbers(7);
     // Grows, hovers around a segment's end, and shrinks to nothing.
-    for step in 0..12_000 {
-        let shrink = step > 6000 || (model.len() > 1020 && numbers.below(2) == 0);
+    let steps = if cfg!(miri) { 3000 } else { 12_000 };
+    for step in 0..steps {
+        let shrink = step > steps / 2 || (model.len() > 1020 && numbers.below(2) == 0);
         if !shrink {
             let object = objects[numbers.below(5000) as usize];
             list.push(object).unwrap();
