@@ -69,11 +69,6 @@ const STACK: u64 = 64 << 10;
 
 const MIB: u64 = 1 << 20;
 
-unsafe extern "sysv64" {
-    /// Clears the registers and goes to `entry` on the stack that ends at `stack_end`.
-    fn enter_kernel(entry: u64, stack_end: u64) -> !;
-}
-
 /// Boots the kernel.
 pub fn boot(start_info: u64, tsc: u64) -> Result<Infallible, Error> {
     machine::mask_pic();
@@ -204,10 +199,9 @@ pub fn boot(start_info: u64, tsc: u64) -> Result<Infallible, Error> {
     if let Some(cores) = &cores {
         cores.park(tables);
     }
-    cores::load_tables(tables);
-    // SAFETY: the kernel's tables are loaded, they map the image with its entry point and the direct map with the stack,
-    // and no reference into memory that the kernel may take is used after this.
-    unsafe { enter_kernel(entry, align_down(stack_end, 16)) }
+    // SAFETY: the tables map the image with its entry point and the direct map with the stack, and everything that is
+    // still used afterwards is in the kernel's hands.
+    unsafe { cores::enter_kernel(tables, entry, align_down(stack_end, 16)) }
 }
 
 fn command_line_with_tsc(

@@ -3,7 +3,8 @@
 //! Starting is done twice (Intel SDM vol. 3, 9.4.4). The first INIT and start-up IPI make each core say that it is there
 //! and halt, so that nobody polls while stragglers come: on a host with fewer CPUs than the machine has cores, those that
 //! poll would take the time that the others need to arrive. The second, sent when everything else is done, brings them to
-//! the loop in `start.s` that polls `goto_address`.
+//! where they poll `goto_address`: for a moment without a break, then from a timer's interrupt to the next, again lest
+//! hundreds of them keep the one core waiting that is about to tell them where to go.
 //!
 //! What each [`Core`] record goes through: `ABSENT` until the core itself makes it `PRESENT`, or until the boot processor's
 //! patience ends and it makes it `GIVEN_UP`; both by compare-and-swap, so that one of them wins and the two agree. A core
@@ -58,8 +59,8 @@ unsafe extern "C" {
 }
 
 unsafe extern "sysv64" {
-    /// Polls `goto_address` of the core's record and goes there on the stack that ends at `stack_end`.
-    fn park(core: *const Core, stack_end: u64) -> !;
+    /// Goes to `entry` on the stack that ends at `stack_end`, with `argument` as the only register that is not 0.
+    fn enter(entry: u64, stack_end: u64, argument: u64) -> !;
 }
 
 /// The most cores that are listed; more than any machine that QEMU makes.
@@ -84,6 +85,11 @@ mod apic {
     const COMMAND_LOW: u32 = 0x300;
     const COMMAND_HIGH: u32 = 0x310;
     const PENDING: u32 = 1 << 12;
+    const END_OF_INTERRUPT: u32 = 0xb0;
+    const TIMER: u32 = 0x320;
+    const TIMER_INITIAL: u32 = 0x380;
+    const TIMER_DIVIDE: u32 = 0x3e0;
+    const MASKED: u32 = 1 << 16;
 
     /// INIT and start-up, level asserted; the start-up IPI's vector is added.
     pub const INIT: u32 = 0x4500;
@@ -141,6 +147,20 @@ mod apic {
             // SAFETY: as in `read`.
             unsafe { register(offset).write_volatile(value) };
         }
+    }
+
+    /// Halts this core for `ticks` of its timer. Interrupts are off before and after, and the timer is as after INIT.
+    pub fn sleep(ticks: u32) {
+        const DIVIDE_BY_ONE: u32 = 0xb;
+        write(TIMER_DIVIDE, DIVIDE_BY_ONE);
+        // One shot: once HLT has ended, none is under way that could hit the kernel.
+        write(TIMER, u32::from(exceptions::TIMER));
+        write(TIMER_INITIAL, ticks);
+        interrupts::enable_and_hlt();
+        interrupts::disable();
+        write(END_OF_INTERRUPT, 0);
+        write(TIMER, MASKED);
+        write(TIMER_DIVIDE, 0);
     }
 
     /// Sends an IPI to the core with this id, or to all others, and waits until it has left.
@@ -385,9 +405,38 @@ extern "sysv64" fn core_main(core: &'static Core) -> ! {
     if core.state.load(Acquire) != PRESENT {
         halt();
     }
+    let entry = word(&core.info);
     load_tables(tables);
-    // SAFETY: the record and the stack are this core's own and lie in the direct map, which the tables just loaded have.
-    unsafe { park(core, core.stack_end) }
+    // SAFETY: the kernel gave this address; the record and the stack are this core's own and lie in the direct map, which
+    // the tables just loaded have.
+    unsafe { enter(entry, core.stack_end, &raw const core.info as u64) }
+}
+
+/// Waits until the kernel says where this core is to go.
+///
+/// The pauses double from one to the next, so that a core is late by no more than the time it has waited, and never by
+/// more than the longest of them.
+fn word(info: &MpInfo) -> u64 {
+    /// Polls before the first pause; some ten microseconds.
+    const EAGER: u32 = 200;
+    /// Ticks of the timer, which has 1 GHz in QEMU: half a millisecond, 32 milliseconds.
+    const SHORTEST: u32 = 500_000;
+    const LONGEST: u32 = 32_000_000;
+    let given = || Some(info.goto_address.load(Acquire)).filter(|address| *address != 0);
+    let eager = (0..EAGER).find_map(|_| {
+        core::hint::spin_loop();
+        given()
+    });
+    let mut pause = SHORTEST;
+    eager.unwrap_or_else(|| {
+        loop {
+            if let Some(address) = given() {
+                return address;
+            }
+            apic::sleep(pause);
+            pause = (2 * pause).min(LONGEST);
+        }
+    })
 }
 
 fn halt() -> ! {
@@ -397,8 +446,19 @@ fn halt() -> ! {
     }
 }
 
+/// Enters the kernel on the boot processor, under its page tables.
+///
+/// # Safety
+/// The tables map the image with its entry point and the direct map with the stack, and no reference into memory that the
+/// kernel may take is used by the loader any more.
+pub unsafe fn enter_kernel(tables: u64, entry: u64, stack_end: u64) -> ! {
+    load_tables(tables);
+    // SAFETY: the caller's promise.
+    unsafe { enter(entry, stack_end, 0) }
+}
+
 /// Goes over to the kernel's page tables.
-pub fn load_tables(root: u64) {
+fn load_tables(root: u64) {
     let Ok(frame) = PhysFrame::from_start_address(PhysAddr::new(root)) else {
         stop(format_args!(
             "the page table at {root:#x} is not on a page boundary"

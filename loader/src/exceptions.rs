@@ -21,29 +21,38 @@ struct Frame {
     rsp: u64,
 }
 
-/// The 64-bit interrupt gates of the 32 exceptions (Intel SDM vol. 3, 6.14.1).
+/// The vector of the local APIC's timer, whose interrupt does nothing but end a HLT.
+pub const TIMER: u8 = 32;
+
+/// The 64-bit interrupt gates of the 32 exceptions and the timer (Intel SDM vol. 3, 6.14.1).
 #[repr(C, align(16))]
-struct Table(UnsafeCell<[[u64; 2]; 32]>);
+struct Table(UnsafeCell<[[u64; 2]; GATES]>);
+
+const GATES: usize = TIMER as usize + 1;
 
 // SAFETY: written once by `initialize`, before another core runs; read only by processors after that.
 unsafe impl Sync for Table {}
 
-static TABLE: Table = Table(UnsafeCell::new([[0; 2]; 32]));
+static TABLE: Table = Table(UnsafeCell::new([[0; 2]; GATES]));
 
 unsafe extern "C" {
     static exception_entries: u8;
+    static timer_entry: u8;
 }
 
 /// Fills the table and loads it on this core, the boot processor.
 pub fn initialize() {
     const CODE: u64 = 0x28;
     const INTERRUPT_GATE: u64 = 0x8e00;
-    for vector in 0..32 {
-        let handler = &raw const exception_entries as u64 + 16 * vector;
+    for vector in 0..GATES {
+        let handler = match vector as u8 {
+            TIMER => &raw const timer_entry as u64,
+            _ => &raw const exception_entries as u64 + 16 * vector as u64,
+        };
         let low =
             handler & 0xffff | CODE << 16 | INTERRUPT_GATE << 32 | (handler & 0xffff_0000) << 32;
         // SAFETY: nobody else uses the table yet.
-        unsafe { (*TABLE.0.get())[vector as usize] = [low, handler >> 32] };
+        unsafe { (*TABLE.0.get())[vector] = [low, handler >> 32] };
     }
     load();
 }

@@ -215,31 +215,14 @@ ap_high:
     ud2
 
 .section .text.handoff, "ax", @progbits
-// extern "sysv64" fn park(core: *mut Core, stack_end: u64) -> !
-// Waits until a word is stored into goto_address and goes there with RDI = the core's record.
-.global park
-park:
-    mov rax, [rdi + 16]
-    test rax, rax
-    jnz 2f
-    pause
-    jmp park
-2:
-    mov rsp, rsi
-    push 0
-    push rax
-    jmp clear_and_go
-
-// extern "sysv64" fn enter_kernel(entry: u64, stack_end: u64) -> !
-.global enter_kernel
-enter_kernel:
+// extern "sysv64" fn enter(entry: u64, stack_end: u64, argument: u64) -> !
+// Goes to `entry` on that stack, above a return address of 0, with RDI = argument and every other register 0.
+.global enter
+enter:
     mov rsp, rsi
     push 0
     push rdi
-    xor edi, edi
-
-// Goes to the address on top of the stack; RDI stays.
-clear_and_go:
+    mov rdi, rdx
     push 2
     popfq                                               // every flag off, interrupts and direction included
     xor eax, eax
@@ -277,6 +260,11 @@ exception_entries:
     exception_entry %vector
     .set vector, vector + 1
 .endr
+// The timer's interrupt has done its work by ending a HLT.
+.balign 16
+.global timer_entry
+timer_entry:
+    iretq
 exception:
     cld
     mov rdi, rsp
