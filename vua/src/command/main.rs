@@ -124,14 +124,7 @@ fn run(file: &Path, arguments: Vec<OsString>, workers: usize, stats: bool) -> i3
     if stats {
         _ = writeln!(std::io::stderr(), "{}", engine.stats());
     }
-    if INTERRUPTED.load(Ordering::SeqCst) && status == interrupt::STATUS {
-        return status;
-    }
-    if (0..=LAST_STATUS).contains(&status) {
-        status
-    } else {
-        LAST_STATUS
-    }
+    status
 }
 
 /// The program's compiled main function, or `None` after saying why there is none.
