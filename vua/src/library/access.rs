@@ -65,6 +65,15 @@ impl Pace {
 }
 
 impl Call<'_> {
+    /// In the first step, makes the slots of missing arguments below `n` nil, so that later steps may read them.
+    pub(crate) fn settle(&mut self, n: usize) {
+        if self.state() == 0 {
+            for i in self.count()..n {
+                self.set(i, Value::NIL);
+            }
+        }
+    }
+
     /// The call of `function`, its frame at slot `at`, after which the native goes on with `state`.
     pub(crate) fn prepare(&mut self, at: usize, function: Value, arguments: &[Value], state: u32) -> Next {
         self.set(at, function);

@@ -14,6 +14,9 @@ use crate::value::Value;
 /// Where a segment ends: long enough to make their number small, short enough to be moved between two safepoints while it grows.
 const SEGMENT: usize = 4 * BYTES;
 
+/// What one formatted number may take.
+const SHORT: usize = 512;
+
 /// The largest string: so that a length plus anything reasonable never overflows (Lua's own limit is of that order).
 pub(crate) const MAX_STRING: usize = (1 << 46) - 1;
 
@@ -52,16 +55,22 @@ impl Buffer {
     #[cold]
     fn extend_slowly(&mut self, call: &mut Call<'_>, mut bytes: &[u8]) -> Result<(), Throw> {
         while !bytes.is_empty() {
-            if self.last.len() >= SEGMENT {
-                self.full.try_reserve(1).map_err(|_| need(SEGMENT))?;
-                self.before += self.last.len();
-                self.full.push(core::mem::take(&mut self.last));
-                call.poll()?;
-            }
+            self.turn(call)?;
             let now = bytes.len().min(SEGMENT - self.last.len());
             self.make_room(call.heap(), now)?;
             self.last.extend_from_slice(&bytes[..now]);
             bytes = &bytes[now..];
+        }
+        Ok(())
+    }
+
+    /// Begins a new segment if the last one is full.
+    fn turn(&mut self, call: &mut Call<'_>) -> Result<(), Throw> {
+        if self.last.len() >= SEGMENT {
+            self.full.try_reserve(1).map_err(|_| need(SEGMENT))?;
+            self.before += self.last.len();
+            self.full.push(core::mem::take(&mut self.last));
+            call.poll()?;
         }
         Ok(())
     }
@@ -83,12 +92,12 @@ impl Buffer {
         self.extend(call, &[byte])
     }
 
-    /// Appends what `write` appends to a vector: at most a few hundred bytes.
+    /// Appends what `write` appends to a vector: at most [`SHORT`] bytes, for which there is room.
     pub(crate) fn write(&mut self, call: &mut Call<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Throw> {
-        let mut text = Vec::new();
-        text.try_reserve(512).map_err(|_| need(512))?;
-        write(&mut text);
-        self.extend(call, &text)
+        self.turn(call)?;
+        self.last.try_reserve(SHORT).map_err(|_| need(SHORT))?;
+        write(&mut self.last);
+        Ok(())
     }
 
     /// Appends a byte `count` times.

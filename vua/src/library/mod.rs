@@ -5,7 +5,7 @@
 //! | [`builder`] | how functions and tables of functions are defined |
 //! | [`access`] | reading and writing as a program would, metamethods included, from a native's steps |
 //! | [`buffer`] | text that is being put together |
-//! | [`base`], [`string`], [`pack`], [`table`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
+//! | [`base`], [`string`], [`matching`], [`pack`], [`table`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
 //! | [`pattern`], [`format`] | patterns and `string.format`'s directives, which know no heap |
 //!
 //! Every native here keeps these rules:
@@ -18,7 +18,11 @@ pub(crate) mod access;
 pub(crate) mod base;
 pub(crate) mod buffer;
 mod builder;
+pub mod format;
+mod matching;
+mod pack;
 pub mod pattern;
+mod string;
 
 use smp::platform::Platform;
 
@@ -30,5 +34,5 @@ use crate::heap::NeedMemory;
 pub fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -> Result<(), NeedMemory> {
     let _ = platform;
     base::open(builder)?;
-    Ok(())
+    string::open(builder)
 }
