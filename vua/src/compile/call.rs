@@ -98,12 +98,12 @@ impl<'c> Compiler<'c> {
                 Ok(())
             }
             ExprKind::Call(_, arguments) => {
-                let base = self.to_next_register(e)?;
+                let base = self.next_register(e)?;
                 self.reserve(1)?;
                 self.call(base, 0, arguments, position, e)
             }
             ExprKind::Method(_, name, arguments) => {
-                let object = self.to_any_register(e)?;
+                let object = self.any_register(e)?;
                 self.release_value(e);
                 let base = self.reserve(3)?;
                 let name = self.name_constant(name)?;
@@ -123,22 +123,22 @@ impl<'c> Compiler<'c> {
             return Ok(Operand::Global(key));
         }
         let environment = self.variable_operand(ENVIRONMENT)?;
-        let table = self.to_any_register(&mut Expression::new(environment, position))?;
+        let table = self.any_register(&mut Expression::new(environment, position))?;
         Ok(Operand::Field(table, key))
     }
 
     /// An index of the value `e`.
     pub(super) fn index(&mut self, e: &mut Expression, key: ExprId) -> Coded<Operand> {
-        let table = self.to_any_register(e)?;
+        let table = self.any_register(e)?;
         let mut key = self.expression(key)?;
-        self.to_value(&mut key)?;
+        self.settle(&mut key)?;
         match key.literal() {
             Some(literal @ Literal::String(_)) => {
                 let literal = literal.clone();
                 Ok(Operand::Field(table, self.constant(&literal)?))
             }
             Some(&Literal::Integer(i @ 0..=255)) => Ok(Operand::Element(table, i as u8)),
-            _ => Ok(Operand::Index(table, self.to_any_register(&mut key)?)),
+            _ => Ok(Operand::Index(table, self.any_register(&mut key)?)),
         }
     }
 
@@ -168,14 +168,14 @@ impl<'c> Compiler<'c> {
         };
         for &value in others {
             let mut e = self.expression(value)?;
-            self.to_next_register(&mut e)?;
+            self.next_register(&mut e)?;
         }
         let mut e = self.expression(*last)?;
         if e.is_open() {
             self.set_values(&e, None)?;
             return Ok(true);
         }
-        self.to_next_register(&mut e)?;
+        self.next_register(&mut e)?;
         Ok(false)
     }
 
@@ -183,7 +183,7 @@ impl<'c> Compiler<'c> {
         let first = self.f.free;
         for &operand in operands {
             let mut e = self.expression(operand)?;
-            self.to_next_register(&mut e)?;
+            self.next_register(&mut e)?;
         }
         let last = self.f.free - 1;
         self.f.free = first;
@@ -229,7 +229,7 @@ impl<'c> Compiler<'c> {
                         pending = 0;
                         continue;
                     }
-                    self.to_next_register(&mut e)?;
+                    self.next_register(&mut e)?;
                     pending += 1;
                     if pending == BATCH {
                         self.emit_list(table, pending, index)?;

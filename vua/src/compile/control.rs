@@ -333,12 +333,12 @@ impl<'c> Compiler<'c> {
     fn bounds(&mut self, start: ExprId, limit: ExprId, step: Option<ExprId>) -> Coded<()> {
         for bound in [start, limit] {
             let mut e = self.expression(bound)?;
-            self.to_next_register(&mut e)?;
+            self.next_register(&mut e)?;
         }
         match step {
             Some(step) => {
                 let mut e = self.expression(step)?;
-                self.to_next_register(&mut e)?;
+                self.next_register(&mut e)?;
             }
             None => {
                 let register = self.reserve(1)?;

@@ -214,7 +214,7 @@ impl Compiler<'_> {
     }
 
     /// Puts a value, jumps and all, into a register.
-    pub(super) fn to_register(&mut self, e: &mut Expression, register: u8) -> Coded<()> {
+    pub(super) fn put(&mut self, e: &mut Expression, register: u8) -> Coded<()> {
         self.discharge_to(e, register)?;
         let comparison = match e.operand {
             Operand::Jump(at) => {
@@ -247,33 +247,33 @@ impl Compiler<'_> {
     }
 
     /// Puts a value into the next free register, and takes that.
-    pub(super) fn to_next_register(&mut self, e: &mut Expression) -> Coded<u8> {
+    pub(super) fn next_register(&mut self, e: &mut Expression) -> Coded<u8> {
         self.discharge(e)?;
         self.release_value(e);
         let register = self.reserve(1)?;
-        self.to_register(e, register)?;
+        self.put(e, register)?;
         Ok(register)
     }
 
     /// Puts a value into whatever register is cheapest, and gives that.
-    pub(super) fn to_any_register(&mut self, e: &mut Expression) -> Coded<u8> {
+    pub(super) fn any_register(&mut self, e: &mut Expression) -> Coded<u8> {
         self.discharge(e)?;
         if let Operand::Register(register) = e.operand {
             if !e.has_jumps() {
                 return Ok(register);
             }
             if usize::from(register) >= self.f.level(self.f.active.len()) {
-                self.to_register(e, register)?;
+                self.put(e, register)?;
                 return Ok(register);
             }
         }
-        self.to_next_register(e)
+        self.next_register(e)
     }
 
     /// Makes a value known or in a register.
-    pub(super) fn to_value(&mut self, e: &mut Expression) -> Coded<()> {
+    pub(super) fn settle(&mut self, e: &mut Expression) -> Coded<()> {
         if e.has_jumps() {
-            self.to_any_register(e)?;
+            self.any_register(e)?;
             return Ok(());
         }
         self.discharge(e)
@@ -289,9 +289,9 @@ impl Compiler<'_> {
         if let &Operand::Variable(register) = target {
             self.discharge(value)?;
             self.release_value(value);
-            return self.to_register(value, register);
+            return self.put(value, register);
         }
-        let source = self.to_any_register(value)?;
+        let source = self.any_register(value)?;
         let before = core::mem::replace(&mut self.f.position, position);
         match *target {
             Operand::Cell(cell) => {

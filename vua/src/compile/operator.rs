@@ -117,7 +117,7 @@ impl Compiler<'_> {
             UnaryOp::Complement => Op::BNOT,
             UnaryOp::Length => Op::LEN,
         };
-        let register = self.to_any_register(e)?;
+        let register = self.any_register(e)?;
         self.release_value(e);
         self.f.position = position;
         let at = self.emit_ad(op, 0, register.into())?;
@@ -132,7 +132,7 @@ impl Compiler<'_> {
             BinaryOp::Or => self.go_if_false(e),
             BinaryOp::Eq | BinaryOp::Ne if e.literal().is_some() => Ok(()),
             _ if e.literal().and_then(number_of).is_some() => Ok(()),
-            _ => self.to_any_register(e).map(|_| ()),
+            _ => self.any_register(e).map(|_| ()),
         }
     }
 
@@ -192,7 +192,7 @@ impl Compiler<'_> {
         {
             let literal = literal.clone();
             if let Ok(constant) = u8::try_from(self.constant(&literal)?) {
-                let register = self.to_any_register(left)?;
+                let register = self.any_register(left)?;
                 self.release_value(left);
                 self.f.position = position;
                 return Ok(Operand::Relocatable(self.emit_abc(
@@ -204,8 +204,8 @@ impl Compiler<'_> {
             }
         }
         // A constant on the left is loaded after the right operand is known: it has no effect of its own.
-        let b = self.to_any_register(right)?;
-        let a = self.to_any_register(left)?;
+        let b = self.any_register(right)?;
+        let a = self.any_register(left)?;
         self.release_values(left, right);
         self.f.position = position;
         Ok(Operand::Relocatable(self.emit_abc(op, 0, a, b)?))
@@ -230,7 +230,7 @@ impl Compiler<'_> {
             };
             if let Some(literal) = right.literal() {
                 let literal = literal.clone();
-                let register = self.to_any_register(left)?;
+                let register = self.any_register(left)?;
                 let constant = self.constant(&literal)?;
                 self.release_value(left);
                 return self.compare(with_constant, register, constant, position);
@@ -245,12 +245,12 @@ impl Compiler<'_> {
             _ => ((Op::ISGEI, Op::ISLEI), Op::ISLE, true),
         };
         if let Some(value) = immediate(right) {
-            let register = self.to_any_register(left)?;
+            let register = self.any_register(left)?;
             self.release_value(left);
             return self.compare(immediate_op.0, register, value, position);
         }
         if let Some(value) = immediate(left) {
-            let register = self.to_any_register(right)?;
+            let register = self.any_register(right)?;
             self.release_value(right);
             return self.compare(immediate_op.1, register, value, position);
         }
@@ -270,11 +270,11 @@ impl Compiler<'_> {
         // A value still pending comes before a literal is loaded, whose code must not get between its jumps.
         let (a, b);
         if left.literal().is_some() {
-            b = self.to_any_register(right)?;
-            a = self.to_any_register(left)?;
+            b = self.any_register(right)?;
+            a = self.any_register(left)?;
         } else {
-            a = self.to_any_register(left)?;
-            b = self.to_any_register(right)?;
+            a = self.any_register(left)?;
+            b = self.any_register(right)?;
         }
         self.release_values(left, right);
         self.compare(op, a, b.into(), position)

@@ -90,7 +90,7 @@ impl<'c> Compiler<'c> {
         };
         for &value in others {
             let mut e = self.expression(value)?;
-            self.to_next_register(&mut e)?;
+            self.next_register(&mut e)?;
         }
         let mut e = self.expression(*last)?;
         self.adjust_last(&mut e, list.len(), wanted)?;
@@ -112,7 +112,7 @@ impl<'c> Compiler<'c> {
             self.reserve(more)?;
             return Ok(());
         }
-        self.to_next_register(e)?;
+        self.next_register(e)?;
         if wanted > given {
             let register = self.reserve(wanted - given)?;
             self.nil(register, wanted - given)?;
@@ -129,7 +129,7 @@ impl<'c> Compiler<'c> {
             let (value, before) = (values[values.len() - 1], &values[..values.len() - 1]);
             for &value in before {
                 let mut e = self.expression(value)?;
-                self.to_next_register(&mut e)?;
+                self.next_register(&mut e)?;
             }
             let mut e = self.expression(value)?;
             if let Some(literal) = e.literal() {
@@ -138,7 +138,7 @@ impl<'c> Compiler<'c> {
                 self.declare_constant(last, literal);
                 return Ok(());
             }
-            self.to_next_register(&mut e)?;
+            self.next_register(&mut e)?;
         } else {
             self.adjusted(values, variables.len())?;
         }
@@ -190,7 +190,7 @@ impl<'c> Compiler<'c> {
             let (last, others) = (values[values.len() - 1], &values[..values.len() - 1]);
             for &value in others {
                 let mut e = self.expression(value)?;
-                self.to_next_register(&mut e)?;
+                self.next_register(&mut e)?;
             }
             let mut e = self.expression(last)?;
             if let Some((place, &target)) = places.next() {
@@ -249,7 +249,7 @@ impl<'c> Compiler<'c> {
         if let [value] = values {
             let mut e = self.expression(*value)?;
             if !e.is_open() {
-                let register = self.to_any_register(&mut e)?;
+                let register = self.any_register(&mut e)?;
                 self.f.position = position;
                 self.close_from(closes)?;
                 self.emit_ad(Op::RET1, register, 0)?;
