@@ -18,7 +18,8 @@ use core::fmt;
 use core::ptr::NonNull;
 
 pub use cell::Cell;
-pub(crate) use children::children;
+pub use children::trace;
+pub(crate) use children::{children, walk};
 pub use function::{Closure, NATIVE_PROTO, NativeFunction};
 pub use integer::BoxedInteger;
 pub use proto::{CaptureDescriptor, Debug, Proto};

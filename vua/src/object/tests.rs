@@ -2,14 +2,15 @@ extern crate std;
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::vec::Vec;
 
-use super::{Cell, Closure, NATIVE_PROTO, NativeFunction, Proto, Str, exact_integer};
+use super::{Cell, Closure, NATIVE_PROTO, NativeFunction, Proto, Str, exact_integer, trace};
 use crate::bytecode::instructions::{Op, ad};
 use crate::bytecode::{Capture, CaptureKind, CaptureSource, Constant, Function};
 use crate::heap::testing::Memory;
-use crate::heap::{Kind, LocalHeap};
+use crate::heap::{Block, Kind, LocalHeap, Visit};
 use crate::table::Table;
 use crate::value::{Tag, Value};
 
@@ -143,10 +144,8 @@ fn functions_begin_alike_and_hold_their_captures() {
     // SAFETY: a native function begins as a closure does.
     let entry = unsafe { (*native.as_ptr().cast::<Closure>()).entry };
     // SAFETY: the entry points to an instruction.
-    assert_eq!(
-        unsafe { (*entry).load(Ordering::Relaxed) },
-        ad(Op::NATIVE, 0, 0)
-    );
+    let first = unsafe { (*entry).load(Ordering::Relaxed) };
+    assert_eq!(first, ad(Op::NATIVE, 0, 0));
 
     let closure = Closure::new(&local, NonNull::from(&NATIVE_PROTO), 2).unwrap();
     // SAFETY: both captures exist; which is raw is this test's choice.
@@ -171,11 +170,9 @@ fn cells_hold_values_or_words() {
     assert_eq!(cell.value().as_cell(), Some(cell));
 }
 
-#[test]
-fn prototypes_are_loaded_whole() {
-    let local = local();
-    let heap = local.heap();
-    let child = Function {
+/// A function with one capture, a cell with a raw word.
+fn sample() -> Function {
+    Function {
         source: Arc::from("c"),
         name: Some(Arc::from("f")),
         line: 2,
@@ -202,7 +199,14 @@ fn prototypes_are_loaded_whole() {
         raw_count: 0,
         parallel_body: true,
         locals: Vec::new(),
-    };
+    }
+}
+
+#[test]
+fn prototypes_are_loaded_whole() {
+    let local = local();
+    let heap = local.heap();
+    let child = sample();
     let mut parent = child.clone();
     parent.children = std::vec![child.clone(), child];
     let proto = Proto::load(&local, heap, &parent).unwrap();
@@ -233,4 +237,75 @@ fn prototypes_are_loaded_whole() {
         (2, [2, 3, 3].as_slice())
     );
     assert_eq!(&*debug.captures[0], "x");
+}
+
+#[test]
+fn the_collector_is_shown_every_object() {
+    let local = local();
+    let heap = local.heap();
+    let mut poll = || ();
+    // Everything that a table can reach in one: a radix of two levels, dense values, nodes, a metatable, a closure.
+    let table = Table::new(&local, 4, 4).unwrap();
+    let inner = |n: i32| {
+        let t = Table::new(&local, 0, 0).unwrap();
+        t.set_int(&local, 1, Value::small(n)).unwrap();
+        t
+    };
+    local.publish(table.value(), &mut poll).unwrap();
+    let members: Vec<_> = (0..6).map(inner).collect();
+    for member in &members {
+        local.publish(member.value(), &mut poll).unwrap();
+    }
+    table.set_int(&local, 1, members[0].value()).unwrap();
+    table.set_int(&local, 5000, members[1].value()).unwrap();
+    table
+        .set(&local, members[2].value(), members[3].value())
+        .unwrap();
+    table.set_metatable(Some(members[4]));
+    let function = Function {
+        constants: std::vec![Constant::String(b"constant".as_slice().into())],
+        ..sample()
+    };
+    let parent = Function {
+        children: std::vec![function],
+        ..sample()
+    };
+    let proto = Proto::load(&local, heap, &parent).unwrap();
+    let closure = Closure::new(&local, proto, 1).unwrap();
+    let cell = Cell::new(&local, members[5].value()).unwrap();
+    // SAFETY: the function has one capture, a cell.
+    unsafe { closure.set_capture(0, cell.value()) };
+    local.publish(closure.value(), &mut poll).unwrap();
+    table.set(&local, Value::TRUE, closure.value()).unwrap();
+
+    let mut seen = HashSet::from([table.header_ptr()]);
+    let mut work = std::vec![table.header_ptr()];
+    while let Some(object) = work.pop() {
+        let mut from = 0;
+        loop {
+            // SAFETY: all objects live; only this thread runs.
+            let next = unsafe {
+                trace(heap, object, from, &mut |value| match value.object() {
+                    Some(object) if seen.insert(object) => {
+                        work.push(object);
+                        Visit::StopAfter
+                    }
+                    _ => Visit::On,
+                })
+            };
+            match next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+    }
+    let mut all = HashSet::new();
+    // SAFETY: only this thread runs.
+    unsafe {
+        heap.blocks(&mut |block| {
+            Block::objects(block, &mut |object| assert!(all.insert(object)));
+        });
+    }
+    assert_eq!(seen.len(), all.len());
+    assert!(seen == all);
 }

@@ -45,8 +45,8 @@ pub use grow::{GrowthStart, Retired};
 pub use iterate::{InvalidKey, Next};
 pub use nodes::{Node, NodeBlock};
 
-use crate::heap::{Header, Kind, LocalHeap, NeedMemory, Visit, flags};
-use crate::object::{Gc, Object};
+use crate::heap::{Header, Kind, LocalHeap, NeedMemory, SLICE, Visit, flags};
+use crate::object::{Gc, Object, walk};
 use crate::value::{Tag, Value};
 
 /// Bit of [`Table::state`]: some node may have a key that is an integer of at least 1.
@@ -104,7 +104,7 @@ impl From<NeedMemory> for SetError {
 impl Table {
     /// A new empty table with room for `dense` keys from 1 on and `nodes` others.
     ///
-    /// For at most 2048 slots in all: more are to be made by [`Gc::grow`], which passes safepoints.
+    /// At most 2048 dense slots and 512 nodes are made, which needs no safepoint; a table that is to have more grows as it is filled.
     #[inline]
     pub fn new(local: &LocalHeap, dense: usize, nodes: usize) -> Result<Gc<Table>, NeedMemory> {
         let object = local
@@ -120,7 +120,7 @@ impl Table {
             Gc::from_ptr(object)
         };
         if dense | nodes != 0
-            && let Err(need) = table.presize(local, dense, nodes)
+            && let Err(need) = table.presize(local, dense.min(SLICE), nodes.min(SLICE / 4))
         {
             // SAFETY: nobody else knows the table.
             unsafe { local.free(object.cast(), size_of::<Table>()) };
@@ -269,7 +269,6 @@ pub(crate) fn children(
     from: usize,
     visit: &mut impl FnMut(Value) -> Visit,
 ) -> Option<usize> {
-    use crate::heap::SLICE;
     let dense = table.dense_block();
     let nodes = table.node_block();
     let capacity = dense.capacity();
@@ -313,4 +312,58 @@ pub(crate) fn children(
         at += 1;
     }
     Some(radix_from + x as usize)
+}
+
+/// Visits what a table, or one of its blocks, refers to itself: as values, blocks included. For the collector, to which each block is an
+/// object of its own.
+pub(crate) fn trace(
+    object: NonNull<Header>,
+    from: usize,
+    visit: &mut impl FnMut(Value) -> Visit,
+) -> Option<usize> {
+    /// A block as a value, nil if it is static.
+    fn block<T>(block: Gc<T>, is_static: bool) -> Value {
+        if is_static {
+            return Value::NIL;
+        }
+        // SAFETY: a live object of the heap, of a kind for which the tag of other objects stands.
+        unsafe { Value::reference(Tag::Object, block.header_ptr()) }
+    }
+    // SAFETY: the object lives, as the caller of `trace` for objects says; each cast follows its kind.
+    unsafe {
+        match object.as_ref().kind() {
+            Kind::Table => {
+                let table: Gc<Table> = Gc::from_ptr(object.cast());
+                walk(from, 3, visit, |i| match i {
+                    0 => table.metatable().map_or(Value::NIL, |m| m.value()),
+                    1 => block(table.dense_block(), table.dense_block().is_static()),
+                    _ => block(table.node_block(), table.node_block().is_static()),
+                })
+            }
+            Kind::DenseBlock => {
+                let dense: Gc<DenseBlock> = Gc::from_ptr(object.cast());
+                walk(from, 1 + dense.capacity(), visit, |i| match i {
+                    0 => dense.radix().map_or(Value::NIL, |root| block(root, false)),
+                    _ => dense.get(i - 1),
+                })
+            }
+            Kind::NodeBlock => {
+                let nodes: Gc<NodeBlock> = Gc::from_ptr(object.cast());
+                walk(from, 2 * nodes.count(), visit, |i| {
+                    let node = nodes.node(i as u32 / 2);
+                    if i % 2 == 0 { node.key() } else { node.value() }
+                })
+            }
+            Kind::RadixNode => {
+                let node: Gc<radix::RadixNode> = Gc::from_ptr(object.cast());
+                walk(from, node.width(), visit, |i| match node.part(i) {
+                    radix::Part::Value(value) => value,
+                    radix::Part::Child(child) => {
+                        child.map_or(Value::NIL, |child| block(child, false))
+                    }
+                })
+            }
+            _ => None,
+        }
+    }
 }

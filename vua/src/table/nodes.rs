@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::key::{Compare, Lookup};
-use crate::heap::{Header, Kind, LocalHeap, NeedMemory, SLICE, flags};
+use crate::heap::{Header, Kind, LocalHeap, NeedMemory, SLICE};
 use crate::object::Gc;
 use crate::value::Value;
 
@@ -282,7 +282,6 @@ impl Gc<NodeBlock> {
     /// Nobody else knows the block.
     pub(super) unsafe fn free(self, local: &LocalHeap) {
         if !self.is_static() {
-            debug_assert!(!self.header().has(flags::SHARED));
             let bytes = size_of::<NodeBlock>() + self.count() * size_of::<Node>();
             // SAFETY: it came from `alloc` with this size.
             unsafe { local.free(self.header_ptr(), bytes) };

@@ -32,6 +32,12 @@ pub struct RadixNode {
 const LEAF_BYTES: usize = size_of::<RadixNode>() + LEAF_SLOTS * 8;
 const INNER_BYTES: usize = size_of::<RadixNode>() + CHILDREN * 8;
 
+/// What is at one place of a node.
+pub(super) enum Part {
+    Value(Value),
+    Child(Option<Gc<RadixNode>>),
+}
+
 impl Gc<RadixNode> {
     #[inline(always)]
     fn level(self) -> u32 {
@@ -68,6 +74,28 @@ impl Gc<RadixNode> {
                 .add(1)
                 .cast::<AtomicPtr<RadixNode>>()
                 .add(index)
+        }
+    }
+
+    /// Number of slots of a leaf, or of children of an inner node.
+    pub(super) fn width(self) -> usize {
+        if self.level() == 0 {
+            LEAF_SLOTS
+        } else {
+            CHILDREN
+        }
+    }
+
+    /// Slot or child `index`, below the width.
+    pub(super) fn part(self, index: usize) -> Part {
+        if self.level() == 0 {
+            // SAFETY: slots hold nothing but values.
+            Part::Value(unsafe {
+                Value::from_bits(self.slot(index as u64).load(Ordering::Acquire))
+            })
+        } else {
+            let below = LEAF_BITS + (self.level() - 1) * INNER_BITS;
+            Part::Child(self.load_child((index as u64) << below))
         }
     }
 
