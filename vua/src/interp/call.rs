@@ -96,6 +96,11 @@ impl Core {
                         match then {
                             Continuation::Store => put(self.base, a(word), value),
                             Continuation::Discard => {}
+                            Continuation::Again => {
+                                self.pc = pc.sub(1);
+                                return Ok(());
+                            }
+                            Continuation::Unwind => return Err(Leave::Throw(Throw::Value(Value::from_bits(*base.sub(4))))),
                             Continuation::Condition | Continuation::NegatedCondition => {
                                 self.branch(value.is_truthy() == (then == Continuation::Condition));
                                 return Ok(());
@@ -430,8 +435,3 @@ pub(super) fn iterate(vm: &mut Vm, ins: u32) -> Flow {
     }
 }
 
-
-/// `TBC`, `CLOSE`.
-pub(super) fn close(_vm: &mut Vm, _ins: u32) -> Flow {
-    fail("variables to be closed are not supported".into())
-}

@@ -63,6 +63,8 @@ pub(crate) struct Core {
     pub cpu: Cpu,
     /// The engine that it works for.
     pub engine: &'static Engine,
+    /// How many variables of the running task are to be closed.
+    pub to_close: usize,
     /// What it has done.
     pub counters: Counters,
     /// Whether a heartbeat was asked for and has not come.
@@ -120,6 +122,7 @@ impl Core {
             error: Value::NIL,
             cpu,
             engine,
+            to_close: 0,
             counters: Counters::default(),
             beating: false,
             worker: None,

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::core_state::Vm;
 use super::frame::{Link, SLACK};
-use super::{call, index, loops, operate};
+use super::{call, close, index, loops, operate};
 use crate::bytecode::CaptureSource;
 use crate::bytecode::instructions::{Op, a, b, c, d, j, signed_d};
 use crate::heap::flags;
@@ -178,7 +178,8 @@ slow! {
     slow_parallel_prepare => loops::prepare_parallel;
     slow_parallel => loops::step_parallel;
     slow_join => loops::join;
-    slow_close => call::close;
+    slow_to_close => close::mark;
+    slow_close => close::close;
     slow_convert => operate::convert;
     slow_tail => call::tail_call;
     slow_return => call::return_slow;
@@ -765,7 +766,18 @@ handlers! {
     }
     ret(ins, pc, base, k, vm, n) { slow!(slow_return, ins, pc, base, k, vm, n) }
     varg(ins, pc, base, k, vm, n) { slow!(slow_vararg, ins, pc, base, k, vm, n) }
-    close(ins, pc, base, k, vm, n) { slow!(slow_close, ins, pc, base, k, vm, n) }
+    tbc(ins, pc, base, k, vm, n) {
+        if get(base, a(ins)).is_truthy() {
+            slow!(slow_to_close, ins, pc, base, k, vm, n)
+        }
+        next!(pc, base, k, vm, n)
+    }
+    close(ins, pc, base, k, vm, n) {
+        if (*vm).core.to_close != 0 {
+            slow!(slow_close, ins, pc, base, k, vm, n)
+        }
+        next!(pc, base, k, vm, n)
+    }
 
     forprep(ins, pc, base, k, vm, n) {
         let (start, limit, step) = (get(base, a(ins)), get(base, a(ins) + 1), get(base, a(ins) + 2));
@@ -1050,7 +1062,7 @@ pub(crate) static HANDLERS: [Handler; 256] = {
         CONCAT concat GETCAP getcap GETCELL getcell SETCELL setcell NEWCELL newcell CELLGET cellget CELLSET cellset FNEW fnew
         GGET gget GSET gset TNEW tnew TGET tget TGETS tgets TGETI tgeti TSET tset TSETS tsets TSETI tseti TLIST tlist TLISTM tlist SELF self_
         CALL call CALLM callm TCALL tail TCALLM tail RET ret RETM ret RET0 ret0 RET1 ret1 VARG varg
-        FORPREP forprep FORLOOP forloop ITERCALL itercall ITERLOOP iterloop TBC close CLOSE close
+        FORPREP forprep FORLOOP forloop ITERCALL itercall ITERLOOP iterloop TBC tbc CLOSE close
         PFORPREP pforprep PFORLOOP pforloop PJOIN pjoin
         RMOV rmov RKINT rkint RKFLT rkflt RKVAL rkval BOXI boxi BOXF boxf TOI toi TOF tof ITOF itof FTOI convert
         IADD iadd ISUB isub IMUL imul IIDIV raw_divide IMOD raw_divide IAND iand IOR ior IXOR ixor ISHL ishl ISHR ishr INEG ineg INOT inot

@@ -36,6 +36,10 @@ pub(crate) enum Continuation {
     Discard = 3,
     /// The first replaces the last two operands of a concatenation that goes on.
     Concatenate = 4,
+    /// They are dropped, and the instruction runs again: a `CLOSE` with more to close.
+    Again = 5,
+    /// They are dropped, and the error in `base[-4]` goes on unwinding: what was called closed a variable on its way.
+    Unwind = 6,
 }
 
 /// A link word, taken apart.
@@ -80,7 +84,9 @@ impl Link {
                     1 => Continuation::Condition,
                     2 => Continuation::NegatedCondition,
                     3 => Continuation::Discard,
-                    _ => Continuation::Concatenate,
+                    4 => Continuation::Concatenate,
+                    5 => Continuation::Again,
+                    _ => Continuation::Unwind,
                 },
                 operand: (word >> 32) as u8,
             },
@@ -145,7 +151,7 @@ mod tests {
             Link::Native { protected: true, distance: 999_999, state: 65_535, count: 1_000_000 } => {}
             other => panic!("{other:?}"),
         }
-        for then in [Continuation::Store, Continuation::Condition, Continuation::NegatedCondition, Continuation::Discard, Continuation::Concatenate] {
+        for then in [Continuation::Store, Continuation::Condition, Continuation::NegatedCondition, Continuation::Discard, Continuation::Concatenate, Continuation::Again, Continuation::Unwind] {
             match Link::decode((Link::Metamethod { distance: 77, then, operand: 249 }).encode()) {
                 Link::Metamethod { distance: 77, then: found, operand: 249 } => assert_eq!(found, then),
                 other => panic!("{other:?}"),

@@ -5,6 +5,7 @@
 //! | [`dispatch`] | one handler for each instruction, and how one leads to the next |
 //! | [`frame`] | frames on the value stack, links between them |
 //! | [`call`] | calls and returns off the fast path: natives, metamethods, variadic functions, growing stacks |
+//! | [`close`] | variables to be closed |
 //! | [`operate`] | arithmetic, comparison, concatenation and length off the fast path |
 //! | [`index`] | reads and writes of tables off the fast path |
 //! | [`loops`] | loops off the fast path, `parallel for` among them |
@@ -22,6 +23,7 @@
 //! - Above every frame [`frame::SLACK`] slots are free.
 
 mod call;
+mod close;
 pub(crate) mod core_state;
 mod dispatch;
 pub(crate) mod frame;

@@ -74,6 +74,15 @@ impl Core {
         name.map_or(String::new(), |name| format!(" ({name})"))
     }
 
+    /// The name of the local variable that comes to be in a register of the running frame; `?` if it has none.
+    pub(crate) fn register_name(&self, register: usize) -> String {
+        let frame = Frame { base: self.base, pc: self.pc };
+        let Some(proto) = self.frame_proto(frame) else { return "?".into() };
+        let at = (self.pc as usize - proto.code as usize) / 4;
+        let name = proto.debug().and_then(|debug| (at.saturating_sub(1)..at + 2).find_map(|at| local_name(debug, register, at)));
+        name.unwrap_or("?").into()
+    }
+
     /// As [`variable`](Self::variable), for a raw register that is written.
     pub(crate) fn raw_variable(&self, register: usize) -> String {
         let frame = Frame { base: self.base, pc: self.pc };

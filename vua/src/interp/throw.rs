@@ -112,6 +112,9 @@ impl Core {
                     && proto.parallel_body
                     && let Some(latch) = Gc::<Latch>::from_value(get(frame.base, 3))
                 {
+                    if let Some(flow) = self.close_while_unwinding(Frame { base, pc }, frame.base, error) {
+                        return self.entered(flow);
+                    }
                     // The loop was split: its join waits for the other pieces and raises the error of the earliest.
                     let up = get(frame.base, 2).as_integer().map_or_else(|| get(frame.base, 2).as_float() > Some(0.0), |step| step > 0);
                     let error = match self.publish(error) {
@@ -125,6 +128,9 @@ impl Core {
                 }
                 match frame.link() {
                     Link::Native { protected: true, distance, state, count } if value.is_some() => {
+                        if let Some(flow) = self.close_while_unwinding(Frame { base, pc }, frame.base, value.unwrap_or(Value::NIL)) {
+                            return self.entered(flow);
+                        }
                         let native = frame.base.sub(distance);
                         *frame.base.sub(2) = value.unwrap_or(Value::NIL).to_bits();
                         self.step = Step { count, state, results: 1, failed: true };
@@ -142,6 +148,9 @@ impl Core {
         }
         match value {
             Some(error) => {
+                if let Some(flow) = self.close_while_unwinding(Frame { base, pc }, self.stack, error) {
+                    return self.entered(flow);
+                }
                 self.error = error;
                 if let Some(task) = self.task {
                     let text = self.traceback(Frame { base, pc });
@@ -153,11 +162,16 @@ impl Core {
         }
     }
 
-    fn deliver_flow(&mut self, base: *mut u64, from: *mut u64, count: usize) -> Option<Exit> {
-        match self.deliver(base, from, count) {
+    fn entered(&mut self, flow: Flow) -> Option<Exit> {
+        match flow {
             Ok(()) => None,
             Err(leave) => self.leave(leave),
         }
+    }
+
+    fn deliver_flow(&mut self, base: *mut u64, from: *mut u64, count: usize) -> Option<Exit> {
+        let flow = self.deliver(base, from, count);
+        self.entered(flow)
     }
 
     /// The stack traceback from a frame outwards, through the spawn that started the task, in Lua's form.

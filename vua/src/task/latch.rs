@@ -16,10 +16,10 @@ use crate::value::{Tag, Value};
 
 /// See the module.
 #[repr(C)]
-pub(crate) struct Latch {
+pub struct Latch {
     header: Header,
-    pub pending: AtomicUsize,
-    pub waiter: AtomicPtr<Task>,
+    pub(crate) pending: AtomicUsize,
+    pub(crate) waiter: AtomicPtr<Task>,
     failed: AtomicBool,
     /// Under the lock: the index of the failed iteration, and its error.
     index: Cell<Value>,

@@ -24,6 +24,7 @@ pub(crate) mod wait;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::cell::Cell;
 use core::num::NonZeroUsize;
 use core::ptr::NonNull;
@@ -35,7 +36,7 @@ use crate::interp::frame::{Link, SLACK};
 use crate::object::{Gc, Object};
 use crate::table::Table;
 use crate::value::{Tag, Value};
-pub(crate) use latch::Latch;
+pub use latch::Latch;
 
 /// What a task waits for.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +112,8 @@ pub struct Task {
     pub(crate) latch: Cell<*mut Latch>,
     /// Where it was spawned, for tracebacks: function, and instruction after the call.
     pub(crate) spawned_at: Cell<(Value, *const AtomicU32)>,
+    /// Stack slots of variables to be closed, innermost last: owned, or null.
+    pub(crate) closing: Cell<*mut Vec<usize>>,
     /// State of its random numbers; all zero until first used.
     pub(crate) random: Cell<[u64; 4]>,
 }

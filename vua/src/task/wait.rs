@@ -97,6 +97,8 @@ impl Vm {
         core.base = fields.base.get();
         core.n = fields.n.get();
         core.step = fields.step.get();
+        // SAFETY: null, or a list that the task owns.
+        core.to_close = unsafe { fields.closing.get().as_ref() }.map_or(0, |list| list.len());
         core.stack = fields.stack.get();
         // SAFETY: the stack is that long.
         core.stack_end = unsafe { core.stack.add(fields.slots.get()) };
