@@ -5,7 +5,7 @@
 //! | [`builder`] | how functions and tables of functions are defined |
 //! | [`access`] | reading and writing as a program would, metamethods included, from a native's steps |
 //! | [`buffer`] | text that is being put together |
-//! | [`base`], [`string`], [`matching`], [`pack`], [`table`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
+//! | [`base`], [`string`], [`matching`], [`pack`], [`table`], [`sort`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
 //! | [`pattern`], [`format`] | patterns and `string.format`'s directives, which know no heap |
 //!
 //! Every native here keeps these rules:
@@ -20,9 +20,12 @@ pub(crate) mod buffer;
 mod builder;
 pub mod format;
 mod matching;
+mod math;
 mod pack;
 pub mod pattern;
+mod sort;
 mod string;
+mod table;
 
 use smp::platform::Platform;
 
@@ -34,5 +37,7 @@ use crate::heap::NeedMemory;
 pub fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -> Result<(), NeedMemory> {
     let _ = platform;
     base::open(builder)?;
-    string::open(builder)
+    string::open(builder)?;
+    table::open(builder)?;
+    math::open(builder)
 }

@@ -1,0 +1,260 @@
+//! The mathematical library (reference manual, 6.7).
+
+use super::Builder;
+use super::access::Pace;
+use crate::heap::NeedMemory;
+use crate::interp::native::{Call, Next, Throw};
+use crate::number::{self, Number};
+use crate::value::Value;
+
+/// Defines the library.
+pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
+    let library = builder.library(
+        "math",
+        &[
+            ("abs", abs),
+            ("acos", |call| float(call, libm::acos)),
+            ("asin", |call| float(call, libm::asin)),
+            ("atan", atan),
+            ("ceil", ceil),
+            ("cos", |call| float(call, libm::cos)),
+            ("deg", |call| float(call, |x| x * (180.0 / core::f64::consts::PI))),
+            ("exp", |call| float(call, libm::exp)),
+            ("floor", floor),
+            ("fmod", fmod),
+            ("log", log),
+            ("max", max),
+            ("min", min),
+            ("modf", modf),
+            ("rad", |call| float(call, |x| x * (core::f64::consts::PI / 180.0))),
+            ("random", random),
+            ("randomseed", randomseed),
+            ("sin", |call| float(call, libm::sin)),
+            ("sqrt", |call| float(call, libm::sqrt)),
+            ("tan", |call| float(call, libm::tan)),
+            ("tointeger", tointeger),
+            ("type", type_of),
+            ("ult", ult),
+        ],
+    )?;
+    builder.set(library, "pi", Value::float(core::f64::consts::PI))?;
+    builder.set(library, "huge", Value::float(f64::INFINITY))?;
+    builder.set(library, "maxinteger", builder.integer(i64::MAX)?)?;
+    builder.set(library, "mininteger", builder.integer(i64::MIN)?)
+}
+
+fn float(call: &mut Call<'_>, f: fn(f64) -> f64) -> Result<Next, Throw> {
+    Ok(Next::One(Value::float(f(call.number_argument(0)?))))
+}
+
+fn number(call: &mut Call<'_>, n: Number) -> Result<Value, Throw> {
+    match n {
+        Number::Integer(i) => call.integer(i),
+        Number::Float(f) => Ok(Value::float(f)),
+    }
+}
+
+/// An integral float as an integer if it is one.
+fn integral(call: &mut Call<'_>, f: f64) -> Result<Value, Throw> {
+    match number::float_to_integer(f) {
+        Some(i) => call.integer(i),
+        None => Ok(Value::float(f)),
+    }
+}
+
+fn abs(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let value = match call.any_number_argument(0)? {
+        Number::Integer(i) => Number::Integer(i.wrapping_abs()),
+        Number::Float(f) => Number::Float(f.abs()),
+    };
+    Ok(Next::One(number(call, value)?))
+}
+
+fn floor(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if call.get(0).as_integer().is_some() {
+        return Ok(Next::One(call.get(0)));
+    }
+    let f = call.number_argument(0)?;
+    Ok(Next::One(integral(call, number::floor(f))?))
+}
+
+fn ceil(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if call.get(0).as_integer().is_some() {
+        return Ok(Next::One(call.get(0)));
+    }
+    let f = call.number_argument(0)?;
+    Ok(Next::One(integral(call, number::ceil(f))?))
+}
+
+fn fmod(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let (a, b) = (call.any_number_argument(0)?, call.any_number_argument(1)?);
+    if let (Some(a), Some(b)) = (call.get(0).as_integer(), call.get(1).as_integer()) {
+        if b == 0 {
+            return Err(call.argument_error(1, "zero"));
+        }
+        return Ok(Next::One(call.integer(a.wrapping_rem(b))?));
+    }
+    Ok(Next::One(Value::float(number::fmod(a.to_float(), b.to_float()))))
+}
+
+fn modf(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let (whole, fraction) = match call.get(0).as_integer() {
+        Some(_) => (call.get(0), 0.0),
+        None => {
+            let f = call.number_argument(0)?;
+            let whole = if f < 0.0 { number::ceil(f) } else { number::floor(f) };
+            // Also for infinities, whose difference from themselves is no number.
+            (integral(call, whole)?, if f == whole { 0.0 } else { f - whole })
+        }
+    };
+    call.set(0, whole);
+    call.set(1, Value::float(fraction));
+    Ok(Next::Many { at: 0, count: 2 })
+}
+
+fn atan(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let y = call.number_argument(0)?;
+    let x = if call.get(1).is_nil() { 1.0 } else { call.number_argument(1)? };
+    Ok(Next::One(Value::float(libm::atan2(y, x))))
+}
+
+fn log(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let x = call.number_argument(0)?;
+    if call.get(1).is_nil() {
+        return Ok(Next::One(Value::float(libm::log(x))));
+    }
+    let base = call.number_argument(1)?;
+    Ok(Next::One(Value::float(if base == 2.0 {
+        libm::log2(x)
+    } else if base == 10.0 {
+        libm::log10(x)
+    } else {
+        libm::log(x) / libm::log(base)
+    })))
+}
+
+/// The argument that no other one is better than, the first of equals.
+fn best(call: &mut Call<'_>, better: impl Fn(Number, Number) -> bool) -> Result<Next, Throw> {
+    let mut best = call.any_number_argument(0)?;
+    let mut pace = Pace::default();
+    for i in 1..call.count() {
+        let n = call.any_number_argument(i)?;
+        if better(n, best) {
+            best = n;
+        }
+        pace.step(call)?;
+    }
+    Ok(Next::One(number(call, best)?))
+}
+
+fn max(call: &mut Call<'_>) -> Result<Next, Throw> {
+    best(call, |a, b| number::less_than(b, a))
+}
+
+fn min(call: &mut Call<'_>) -> Result<Next, Throw> {
+    best(call, number::less_than)
+}
+
+fn tointeger(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let value = call.any_argument(0)?;
+    if value.as_integer().is_some() {
+        return Ok(Next::One(value));
+    }
+    Ok(Next::One(match call.number_of(value).and_then(Number::to_integer) {
+        Some(i) => call.integer(i)?,
+        None => Value::NIL,
+    }))
+}
+
+fn type_of(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let value = call.any_argument(0)?;
+    Ok(Next::One(match value.is_number() {
+        true if value.is_float() => call.string(b"float")?,
+        true => call.string(b"integer")?,
+        false => Value::NIL,
+    }))
+}
+
+fn ult(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let (a, b) = (call.integer_argument(0)?, call.integer_argument(1)?);
+    Ok(Next::One(Value::boolean((a as u64) < b as u64)))
+}
+
+/// One step of xoshiro256** (Blackman and Vigna, 2018).
+fn next(state: &mut [u64; 4]) -> u64 {
+    let result = state[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
+    let shifted = state[1] << 17;
+    state[2] ^= state[0];
+    state[3] ^= state[1];
+    state[1] ^= state[2];
+    state[0] ^= state[3];
+    state[2] ^= shifted;
+    state[3] = state[3].rotate_left(45);
+    result
+}
+
+/// A state from two seeds, as Lua makes it: the same seeds give the same numbers.
+fn seeded(a: u64, b: u64) -> [u64; 4] {
+    let mut state = [a, 0xff, b, 0];
+    for _ in 0..16 {
+        next(&mut state);
+    }
+    state
+}
+
+/// The next 64 random bits of the running task, whose state is seeded at first use.
+fn random_bits(call: &Call<'_>) -> u64 {
+    let fresh = || seeded(call.platform().entropy(), call.platform().entropy());
+    let Some(cell) = call.random_state() else { return next(&mut fresh()) };
+    let mut state = cell.get();
+    if state == [0; 4] {
+        state = fresh();
+    }
+    let bits = next(&mut state);
+    cell.set(state);
+    bits
+}
+
+fn random(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let bits = random_bits(call);
+    let (low, high) = match call.count() {
+        // The upper 53 bits, scaled to [0, 1).
+        0 => return Ok(Next::One(Value::float((bits >> 11) as f64 * (0.5 / (1u64 << 52) as f64)))),
+        1 => match call.integer_argument(0)? {
+            0 => return Ok(Next::One(call.integer(bits as i64)?)),
+            high => (1, high),
+        },
+        2 => (call.integer_argument(0)?, call.integer_argument(1)?),
+        _ => return Err(call.message("wrong number of arguments")),
+    };
+    if low > high {
+        return Err(call.argument_error(call.count() - 1, "interval is empty"));
+    }
+    let range = (high as u64).wrapping_sub(low as u64);
+    // The smallest number of bits that can show the range; what lies beyond is thrown away, so that all are equally likely.
+    let mask = u64::MAX.checked_shr(range.leading_zeros()).unwrap_or(0);
+    let mut found = bits & mask;
+    while found > range {
+        found = random_bits(call) & mask;
+    }
+    Ok(Next::One(call.integer((found as i64).wrapping_add(low))?))
+}
+
+fn randomseed(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let (a, b) = if call.count() == 0 {
+        (call.platform().entropy() as i64, call.platform().entropy() as i64)
+    } else {
+        let a = match call.any_number_argument(0)? {
+            Number::Integer(i) => i,
+            Number::Float(f) => number::float_to_integer(f).unwrap_or(f.to_bits() as i64),
+        };
+        (a, call.optional_integer(1, 0)?)
+    };
+    if let Some(cell) = call.random_state() {
+        cell.set(seeded(a as u64, b as u64));
+    }
+    let (a, b) = (call.integer(a)?, call.integer(b)?);
+    call.set(0, a);
+    call.set(1, b);
+    Ok(Next::Many { at: 0, count: 2 })
+}
