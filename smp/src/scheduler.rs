@@ -493,7 +493,7 @@ impl<'s, T: Handle> Worker<'s, T> {
         }
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);
-        let interval = tick % INJECTOR_INTERVAL == 0;
+        let interval = tick.is_multiple_of(INJECTOR_INTERVAL);
         if interval {
             self.fire_timers();
         }

@@ -64,9 +64,6 @@ metamethods! {
     Tostring "__tostring" Pairs "__pairs" Metatable "__metatable" Close "__close" Gc "__gc" Mode "__mode"
 }
 
-/// What `type` may answer.
-const TYPE_NAMES: &[&str] = &["nil", "boolean", "number", "string", "table", "function", "task", "thread", "struct", "array", "userdata"];
-
 /// How many metamethods a table's header caches.
 const CACHED: u8 = 8;
 
@@ -140,10 +137,6 @@ pub struct Engine {
     /// Metamethods' names, interned.
     names: Vec<Value>,
     out_of_memory: Value,
-    /// The names of types, interned.
-    type_names: Vec<(&'static str, Value)>,
-    /// The global `next`, as it was at first.
-    next: Value,
     globals: Value,
     string_metatable: AtomicPtr<Table>,
     task_metatable: Option<Gc<Table>>,
@@ -181,11 +174,6 @@ impl Engine {
         let mut builder = Builder::new(heap, &local, globals);
         crate::library::open(&mut builder, platform)?;
         crate::task::library::open(&mut builder)?;
-        let next = builder.globals().get(heap.intern(&local, b"next")?.value());
-        let mut type_names = Vec::new();
-        for name in TYPE_NAMES {
-            type_names.push((*name, heap.intern(&local, name.as_bytes())?.value()));
-        }
         let (strings, tasks) = (builder.string_metatable(), builder.task_metatable());
 
         // The engine and the cores' machines refer to each other: the engine's place comes first.
@@ -201,7 +189,7 @@ impl Engine {
             })
             .collect();
         // SAFETY: other cores use a machine's control only, which is all atomics; the address is stable.
-        let controls: Box<[&'static Control]> = machines.iter().map(|machine| unsafe { &*(&raw const (*machine.0.get()).control) }).collect();
+        let controls: Box<[&'static Control]> = machines.iter().map(|machine| unsafe { &(*machine.0.get()).control }).collect();
         let seed = if options.seed == 0 { platform.entropy() } else { options.seed };
         place.write(Engine {
             platform,
@@ -211,8 +199,6 @@ impl Engine {
             machines,
             names,
             out_of_memory,
-            type_names,
-            next,
             globals: globals.value(),
             string_metatable: AtomicPtr::new(strings.map_or(core::ptr::null_mut(), |t| t.as_ptr())),
             task_metatable: tasks,
@@ -348,16 +334,6 @@ impl Engine {
 
     pub(crate) fn scheduler(&self) -> &Scheduler<Gc<Task>> {
         &self.scheduler
-    }
-
-    /// The name of a type as a value.
-    pub(crate) fn type_name_string(&self, name: &'static str) -> Value {
-        self.type_names.iter().find(|(known, _)| *known == name).map_or(Value::NIL, |(_, value)| *value)
-    }
-
-    /// What `pairs` gives as iterator.
-    pub(crate) fn next_function(&self) -> Value {
-        self.next
     }
 
     pub(crate) fn task_metatable(&self) -> Option<Gc<Table>> {

@@ -112,7 +112,7 @@ macro_rules! instructions {
         /// An operation. The number of each is private to a version of the bytecode.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
-        #[expect(clippy::upper_case_acronyms, missing_docs, reason = "assembler's names; the table says what each does")]
+        #[allow(missing_docs, reason = "assembler's names; the table says what each does")]
         pub enum Op { $($op),* }
 
         /// The table, indexed by `Op as usize`.

@@ -47,7 +47,7 @@ const _: () =
     assert!(STRIDES[31] == 512 && STRIDES[39] == 1024 && STRIDES[63] == 8192 && STRIDES[64] > 8192);
 const _: () =
     assert!(MAX_SMALL * 2 <= PAYLOAD_BYTES && MAX_SMALL * 2 + 2 * GRANULE > PAYLOAD_BYTES);
-const _: () = assert!(size_of::<Block>() % GRANULE == 0);
+const _: () = assert!(size_of::<Block>().is_multiple_of(GRANULE));
 
 /// The class of objects of `bytes` (1 to [`MAX_SMALL`]).
 #[inline(always)]

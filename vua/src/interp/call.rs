@@ -259,6 +259,7 @@ pub(super) fn native(vm: &mut Vm, ins: u32) -> Flow {
         // SAFETY: the handler advanced past the instruction.
         vm.core.pc = unsafe { vm.core.pc.sub(1) };
         vm.safepoint()?;
+        // SAFETY: back behind the instruction.
         vm.core.pc = unsafe { vm.core.pc.add(1) };
     }
     vm.core.run_native(step)
@@ -307,6 +308,7 @@ pub(super) fn enter_variadic(vm: &mut Vm, ins: u32) -> Flow {
         // SAFETY: the handler advanced past the instruction.
         vm.core.pc = unsafe { vm.core.pc.sub(1) };
         vm.safepoint()?;
+        // SAFETY: back behind the instruction.
         vm.core.pc = unsafe { vm.core.pc.add(1) };
     }
     let core = &mut vm.core;

@@ -16,7 +16,7 @@ use crate::engine::Metamethod;
 use crate::value::Value;
 
 impl Core {
-    fn closing_list(&self) -> Option<&mut Vec<usize>> {
+    fn closing_list(&mut self) -> Option<&mut Vec<usize>> {
         let task = self.task?;
         // SAFETY: null, or a list that the running task owns and this core alone uses.
         unsafe { task.fields().closing.get().as_mut() }

@@ -430,7 +430,9 @@ fn equal_at_sight(x: Value, y: Value) -> Option<bool> {
         return Some(true);
     }
     // Different inline integers, specials, or an inline value against a reference that is no number.
-    if Value::both_inline_integers(x, y) || (!x.is_number() && !y.is_number() && !(x.is_reference() && y.is_reference())) { Some(false) } else { None }
+    let references = x.is_reference() && y.is_reference();
+    let no_numbers = !x.is_number() && !y.is_number();
+    if Value::both_inline_integers(x, y) || (no_numbers && !references) { Some(false) } else { None }
 }
 
 handlers! {

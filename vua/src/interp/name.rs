@@ -102,7 +102,7 @@ impl Core {
         }
         let word = word(proto, at - 1);
         match Op::of(word)? {
-            Op::CALL | Op::CALLM | Op::TCALL | Op::TCALLM => self.name_before(frame, proto, a(word), at - 1, 0),
+            Op::CALL | Op::CALLM | Op::TCALL | Op::TCALLM => self.name_before(proto, a(word), at - 1, 0),
             Op::ITERCALL => Some("for iterator 'for iterator'".into()),
             _ => None,
         }
@@ -114,10 +114,10 @@ impl Core {
         if at == 0 {
             return None;
         }
-        self.name_before(frame, proto, register, at - 1, 0)
+        self.name_before(proto, register, at - 1, 0)
     }
 
-    fn name_before(&self, frame: Frame, proto: &Proto, register: usize, at: usize, depth: usize) -> Option<String> {
+    fn name_before(&self, proto: &Proto, register: usize, at: usize, depth: usize) -> Option<String> {
         let debug = proto.debug()?;
         if let Some(name) = local_name(debug, register, at) {
             return Some(format!("local '{name}'"));
@@ -129,13 +129,13 @@ impl Core {
         let instruction = word(proto, index);
         let field = |index: usize| text(*proto.constants().get((word(proto, index + 1) & 0xffff) as usize)?);
         match Op::of(instruction)? {
-            Op::MOV if d(instruction) < register => self.name_before(frame, proto, d(instruction), index, depth + 1),
+            Op::MOV if d(instruction) < register => self.name_before(proto, d(instruction), index, depth + 1),
             Op::GETCAP | Op::GETCELL => debug.captures.get(d(instruction)).map(|name| format!("upvalue '{name}'")),
             Op::CELLGET => local_name(debug, d(instruction), index).map(|name| format!("local '{name}'")),
             Op::GGET => field(index).map(|name| format!("global '{name}'")),
             Op::TGETS => {
                 let name = field(index)?;
-                let global = matches!(self.name_before(frame, proto, b(instruction), index, depth + 1).as_deref(), Some("local '_ENV'" | "upvalue '_ENV'"));
+                let global = matches!(self.name_before(proto, b(instruction), index, depth + 1).as_deref(), Some("local '_ENV'" | "upvalue '_ENV'"));
                 Some(format!("{} '{name}'", if global { "global" } else { "field" }))
             }
             Op::SELF if register == a(instruction) => field(index).map(|name| format!("method '{name}'")),

@@ -284,7 +284,7 @@ pub(crate) fn children(
         } else {
             let node = nodes.node((at - nodes_from) as u32 / 2);
             // A key whose value is nil keeps nothing alive by itself, but stays until the block goes, so what it refers to must live.
-            if (at - nodes_from) % 2 == 0 {
+            if (at - nodes_from).is_multiple_of(2) {
                 node.key()
             } else {
                 node.value()

@@ -500,7 +500,7 @@ fn an_iteration_survives_growth() {
     for shared in [false, true] {
         let table = Table::new(&local, 0, 0).unwrap();
         let name = |i: usize| string(&local, &format!("n{i}"));
-        for i in 0..50 {
+        for i in 0..60 {
             set(&local, table, name(i), Value::small(i as i32));
         }
         if shared {
@@ -508,24 +508,41 @@ fn an_iteration_survives_growth() {
         }
         let snapshot = table.begin_iteration();
         let mut seen: HashMap<String, usize> = HashMap::new();
-        let (mut cursor, mut more) = (0, 50);
+        let (mut cursor, mut more) = (0, 60);
         loop {
             match table.next_at(snapshot, cursor) {
                 Next::Entry {
-                    cursor: at, key, ..
+                    cursor: at,
+                    key,
+                    value,
                 } => {
                     cursor = at;
+                    // As it is now, not as it was in the block that is walked.
+                    assert_eq!(value, table.get(key));
                     let name = String::from_utf8(key.as_str().unwrap().bytes().to_vec()).unwrap();
                     *seen.entry(name).or_default() += 1;
                 }
                 Next::Pause(at) => cursor = at,
                 Next::End => break,
             }
-            for _ in 0..20 {
+            for _ in 0..if cfg!(miri) { 3 } else { 20 } {
                 set(&local, table, name(more), Value::TRUE);
                 more += 1;
             }
+            for i in 0..50 {
+                set(&local, table, name(i), Value::small(more as i32));
+            }
+            for i in 50..60 {
+                set(&local, table, name(i), Value::NIL);
+            }
         }
+        assert_ne!(snapshot, table.node_block().value());
+        assert!(
+            (50..60)
+                .filter(|i| seen.contains_key(&format!("n{i}")))
+                .count()
+                <= 1
+        );
         for i in 0..50 {
             assert_eq!(seen.get(&format!("n{i}")), Some(&1), "{i}");
         }
@@ -611,4 +628,50 @@ fn memory_that_ends_leaves_a_table_as_it_was() {
         model.insert(Model::Integer(-i as i64), Value::TRUE);
         check(&local, table, &model);
     }
+}
+
+#[test]
+fn while_a_table_grows_its_nodes_are_not_written_and_all_else_goes_on() {
+    let local = LocalHeap::new(Memory::heap(16 * MIB), 0);
+    let table = Table::new(&local, 4, 4).unwrap();
+    local.publish(table.value(), &mut || ()).unwrap();
+    let key = |i: i32| Value::small(-i);
+    let full = (0..)
+        .find(|&i| table.set(&local, key(i), Value::TRUE).is_err())
+        .unwrap();
+    assert_eq!(
+        table.set(&local, key(full), Value::TRUE),
+        Err(SetError::Grow)
+    );
+    let name = string(&local, "name");
+    let old = table.node_block();
+    assert_eq!(table.grow_begin(), GrowthStart::Started);
+    for shown in [key(0), key(full), name] {
+        assert_eq!(
+            table.set(&local, shown, Value::FALSE),
+            Err(SetError::Growing)
+        );
+        assert!(matches!(
+            table.slot_or_insert(&local, shown),
+            Err(SetError::Growing)
+        ));
+    }
+    assert!(matches!(table.slot(key(0)), Err(SetError::Growing)));
+    // SAFETY: the key is a string.
+    let by_name = unsafe { table.set_str(&local, name, Value::TRUE, &mut 0) };
+    assert_eq!(by_name, Err(SetError::Growing));
+    // Reading, nothing into nothing, and integer keys with places of their own.
+    assert_eq!(table.get(key(0)), Value::TRUE);
+    assert_eq!(table.set(&local, key(full), Value::NIL), Ok(()));
+    assert_eq!(table.set_int(&local, 2, Value::TRUE), Ok(()));
+    assert_eq!(table.set_int(&local, 2000, Value::TRUE), Ok(()));
+    assert_eq!(table.slot_int(2000).unwrap().unwrap().load(), Value::TRUE);
+    let retired = table.grow_finish(&local, &mut || ()).unwrap();
+    // The old block is whole until it is released.
+    assert!((0..full).all(|i| old.find(&super::key::Lookup::integer(-i as i64)).is_some()));
+    assert_eq!(table.set(&local, key(full), Value::TRUE), Ok(()));
+    assert!((0..=full).all(|i| table.get(key(i)) == Value::TRUE));
+    assert_eq!(table.grow_begin(), GrowthStart::Room);
+    // SAFETY: no other core runs.
+    unsafe { retired.release(&local) };
 }

@@ -321,11 +321,7 @@ impl Core {
             }
             task.end(|waiter| match next {
                 None => next = Some(waiter),
-                Some(_) => {
-                    waiter.set_state(State::Ready);
-                    // SAFETY: as `make_ready`, which cannot be called while `self` is lent to this closure.
-                    engine.scheduler().inject(waiter);
-                }
+                Some(_) => self.make_ready(waiter),
             });
         }
         engine.count_end(self.cpu);
