@@ -103,18 +103,17 @@ unsafe fn resume(vm: *mut Vm) -> Exit {
     }
 }
 
-/// Goes on after a slow path: with what it left, or with its error.
-#[inline(always)]
-unsafe fn follow(vm: *mut Vm, result: Result<(), super::throw::Leave>) -> Exit {
-    // SAFETY: as for `resume`.
-    unsafe {
-        match result {
-            Ok(()) => resume(vm),
-            Err(leave) => match (*vm).core.leave(leave) {
-                None => resume(vm),
-                Some(exit) => exit,
-            },
-        }
+/// Runs a slow path, and catches its error if somebody catches it; else says why to leave.
+///
+/// A function of its own, whose result fits a register: a handler that owned the path's result would have a place in memory that a call
+/// knows of, and then its own last call is no jump any more, and the machine stack grows by a frame for each slow path.
+#[inline(never)]
+unsafe fn run_slow(vm: *mut Vm, ins: u32, path: impl FnOnce(&mut Vm, u32) -> Result<(), super::throw::Leave>) -> Option<Exit> {
+    // SAFETY: the core's own machine, which nobody else refers to meanwhile.
+    match path(unsafe { &mut *vm }, ins) {
+        Ok(()) => None,
+        // SAFETY: as above.
+        Err(leave) => unsafe { (*vm).core.leave(leave) },
     }
 }
 
@@ -149,8 +148,10 @@ macro_rules! slow {
                 (*vm).core.pc = pc;
                 (*vm).core.base = base;
                 (*vm).core.n = n;
-                let result = $function(&mut *vm, ins);
-                follow(vm, result)
+                match run_slow(vm, ins, $function) {
+                    None => resume(vm),
+                    Some(exit) => exit,
+                }
             }
         }
     )*};
