@@ -1,5 +1,8 @@
-//! A virtio console over PCI (Virtual I/O Device specification 1.2: 4.1 PCI transport, 2.7 split virtqueues, 5.3 console
-//! device), with one port.
+//! One port of a virtio console over PCI (Virtual I/O Device specification 1.2: 4.1 PCI transport, 2.7 split virtqueues,
+//! 5.3 console device).
+//!
+//! A device that offers several ports is used through port 1, a generic one; one that does not, through its only port, the
+//! console. (QEMU drops what the receiver behind a console does not take at once, but holds a generic port back.)
 //!
 //! A serial port hands over a byte at each port access; this device takes and gives buffers of many. The sender has one
 //! buffer and waits until the device has used it before it fills it again, so it needs one descriptor, no interrupts, and
@@ -56,8 +59,8 @@ const RINGS: usize = 4096;
 const RECEIVE_BUFFER: usize = 4096;
 /// How many there are.
 const RECEIVE_BUFFERS: u16 = 4;
-/// Bytes of the shared memory that are not for sending: two queues and the receive buffers.
-pub const OVERHEAD: usize = 2 * RINGS + RECEIVE_BUFFERS as usize * RECEIVE_BUFFER;
+/// Bytes of the shared memory that are not for sending: three queues and the receive buffers.
+pub const OVERHEAD: usize = 3 * RINGS + RECEIVE_BUFFERS as usize * RECEIVE_BUFFER;
 
 // Offsets in the common configuration structure (4.1.4.3).
 const DEVICE_FEATURE_SELECT: usize = 0x00;
@@ -83,14 +86,40 @@ const FEATURES_OK: u8 = 8;
 /// Feature bit 32, in the second word of feature bits: the device follows version 1.
 const VERSION_1: u32 = 1;
 
-// The queues of port 0 (5.3.2).
-const RECEIVE: u16 = 0;
-const TRANSMIT: u16 = 1;
+/// Feature bit 1, in the first word: several ports (5.3.3).
+const MULTIPORT: u32 = 1 << 1;
+
+/// The numbers of a port's queues (5.3.2).
+#[derive(Clone, Copy)]
+struct Numbers {
+    receive: u16,
+    transmit: u16,
+}
+
+/// The queues of the only port of a device without [`MULTIPORT`].
+const PORT_0: Numbers = Numbers {
+    receive: 0,
+    transmit: 1,
+};
+/// The queues of the generic port of a device with it.
+const PORT_1: Numbers = Numbers {
+    receive: 4,
+    transmit: 5,
+};
+/// The driver's control messages, with [`MULTIPORT`].
+const CONTROL: u16 = 3;
+
+// Control messages (5.3.6.2).
+const DEVICE_READY: u16 = 0;
+const PORT_READY: u16 = 3;
+const PORT_OPEN: u16 = 6;
 
 // Places of a queue's parts; each holds up to 64 entries.
 const DESCRIPTORS: usize = 0;
 const AVAILABLE: usize = 1024;
 const USED: usize = 2048;
+/// A control message, in the control queue's memory.
+const MESSAGE: usize = 3072;
 /// Flag of the available ring: no interrupts wanted (2.7.6).
 const NO_INTERRUPT: u16 = 1;
 /// Flag of a descriptor: the device writes (2.7.5).
@@ -271,6 +300,27 @@ impl Queue {
         }
     }
 
+    /// Sends a control message and waits until the device has taken it; `None` if it does not.
+    fn tell(&mut self, port: u32, event: u16, value: u16) -> Option<()> {
+        // SAFETY: the message is in this queue's memory, and the last one was taken.
+        unsafe {
+            let message = self.memory.mapped.add(MESSAGE);
+            message.cast::<u32>().write_volatile(port);
+            message.add(4).cast::<u16>().write_volatile(event);
+            message.add(6).cast::<u16>().write_volatile(value);
+            self.offer(0, self.memory.physical + MESSAGE as u64, 8, 0);
+        }
+        self.notify();
+        // Handled at once, or by another thread of the emulator.
+        for _ in 0..100_000_000u32 {
+            if self.take().is_some() {
+                return Some(());
+            }
+            core::hint::spin_loop();
+        }
+        None
+    }
+
     /// Buffers that the device has.
     fn in_flight(&self) -> u16 {
         self.available.wrapping_sub(self.used)
@@ -314,7 +364,9 @@ pub unsafe fn start(
         if register32(DEVICE_FEATURE).read_volatile() & VERSION_1 == 0 {
             return None;
         }
-        for (word, features) in [(0, 0), (1, VERSION_1)] {
+        register32(DEVICE_FEATURE_SELECT).write_volatile(0);
+        let multiport = register32(DEVICE_FEATURE).read_volatile() & MULTIPORT;
+        for (word, features) in [(0, multiport), (1, VERSION_1)] {
             register32(DRIVER_FEATURE_SELECT).write_volatile(word);
             register32(DRIVER_FEATURE).write_volatile(features);
         }
@@ -322,26 +374,41 @@ pub unsafe fn start(
         if status.read_volatile() & FEATURES_OK == 0 {
             return None;
         }
-        let transmit = Queue::new(location, common, notify, shared, TRANSMIT, 1, false)?;
+        let numbers = if multiport == 0 { PORT_0 } else { PORT_1 };
+        let queue = |place: usize, number, size, interrupt| {
+            Queue::new(
+                location,
+                common,
+                notify,
+                shared.at(place * RINGS),
+                number,
+                size,
+                interrupt,
+            )
+        };
+        let transmit = queue(0, numbers.transmit, 1, false)?;
         let mut receive = None;
         if let Some((interrupt, table)) = interrupt {
             location
                 .device
                 .enable_msix(table, interrupt.apic, interrupt.vector);
-            let memory = shared.at(RINGS);
-            receive = Queue::new(
-                location,
-                common,
-                notify,
-                memory,
-                RECEIVE,
-                RECEIVE_BUFFERS,
-                true,
-            );
+            receive = queue(1, numbers.receive, RECEIVE_BUFFERS, true);
         }
+        let control = if multiport == 0 {
+            None
+        } else {
+            Some(queue(2, CONTROL, 1, false)?)
+        };
         status.write_volatile(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+        if let Some(mut control) = control {
+            for (port, event, value) in
+                [(0, DEVICE_READY, 1), (1, PORT_READY, 1), (1, PORT_OPEN, 1)]
+            {
+                control.tell(port, event, value)?;
+            }
+        }
         let receiver = receive.map(|queue| {
-            let buffers = shared.at(2 * RINGS);
+            let buffers = shared.at(3 * RINGS);
             let mut receiver = Receiver {
                 queue,
                 buffers,

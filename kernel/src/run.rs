@@ -1,62 +1,120 @@
-//! What the cores do once the machine is up.
+//! What the cores do once the machine is up: run the program that the boot archive names, or check the machine.
 
 use crate::{
     boot::command_line::{CommandLine, Fault},
-    console,
-    cpu::local,
-    files, info, panic, selftest,
+    console::{self, input},
+    cpu::{local, park, timer},
+    files, info, panic,
+    platform::MACHINE,
+    selftest, warn,
 };
-use core::sync::atomic::{AtomicUsize, Ordering};
+use alloc::vec::Vec;
+use core::{
+    fmt::{self, Write},
+    sync::atomic::Ordering,
+};
+use spin::Once;
+use vua::engine::{Engine, Options};
 use x86_64::instructions::{hlt, interrupts};
 
-/// What every core runs, by its [`Mode`]; core 0 decides before it releases the others.
-static MODE: AtomicUsize = AtomicUsize::new(Mode::Program as usize);
+/// The exit status of a program that does not compile, is not found, or does not fit into memory.
+const NOT_RUN: i32 = 2;
+
+/// The archive member that names the program: texts that each end in a zero byte, its path in the archive and its arguments.
+const ARGUMENTS: &str = ".viridis/arguments";
+
+/// What every core does, fixed by core 0 before it releases the others.
+static WORK: Once<Work> = Once::new();
 
 /// What the machine was booted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-enum Mode {
-    /// Run the program that the boot archive names.
-    Program,
+enum Work {
+    /// Run a program.
+    Program(&'static Engine),
     /// Check the machine itself.
     SelfTest,
+    /// There is nothing to do: end with this status.
+    Nothing(i32),
 }
 
-/// Decides what the machine does. By core 0, before the other cores are released.
+/// A fault to commit, and the core that does.
+static FAULT: Once<Option<(Fault, usize)>> = Once::new();
+
+/// Decides what the machine does. By core 0, before the other cores are released, with interrupts on.
 pub(crate) fn prepare(words: &CommandLine) {
-    let mode = if words.selftest {
-        Mode::SelfTest
-    } else {
-        Mode::Program
-    };
-    MODE.store(mode as usize, Ordering::Release);
-    FAULT_CORE.store(
-        if words.fault.is_some() {
-            words.fault_core
+    FAULT.call_once(|| {
+        let fault = words.fault.map(|fault| (fault, words.fault_core));
+        if words.fault.is_some() && words.fault_core >= local::all().len() {
+            warn!("there is no core {} to commit a fault", words.fault_core);
+            return None;
+        }
+        fault
+    });
+    WORK.call_once(|| {
+        if words.selftest {
+            Work::SelfTest
         } else {
-            usize::MAX
-        },
-        Ordering::Release,
-    );
-    FAULT.store(
-        words.fault.map_or(0, |fault| fault as usize),
-        Ordering::Release,
-    );
+            load()
+        }
+    });
 }
 
-static FAULT: AtomicUsize = AtomicUsize::new(0);
-static FAULT_CORE: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// Makes the engine and loads the program that the boot archive names.
+fn load() -> Work {
+    let mut arguments = Vec::new();
+    if files::read(ARGUMENTS, &mut |bytes| arguments.extend_from_slice(bytes)).is_err() {
+        warn!("the boot archive names no program");
+        return Work::Nothing(0);
+    }
+    let mut texts = arguments.split(|&byte| byte == 0);
+    let path = texts
+        .next()
+        .and_then(|path| core::str::from_utf8(path).ok())
+        .unwrap_or_default();
+    // What follows the last zero byte is no text.
+    let mut texts: Vec<&[u8]> = texts.collect();
+    texts.pop();
+    let complain = |what: fmt::Arguments<'_>| {
+        // A line of its own, as the host command prints it, without the log's time.
+        let _ = writeln!(Errors, "{what}");
+        Work::Nothing(NOT_RUN)
+    };
+    let mut source = Vec::new();
+    if files::read(path, &mut |bytes| source.extend_from_slice(bytes)).is_err() {
+        return complain(format_args!("{path}: no such file in the boot archive"));
+    }
+    let Ok(engine) = Engine::new(&MACHINE, Options::default()) else {
+        return complain(format_args!("{path}: not enough memory"));
+    };
+    ENGINE.call_once(|| engine);
+    timer::on_heartbeat(|cpu| with_engine(|engine| engine.beat(cpu)));
+    input::on_events(
+        || with_engine(Engine::input_arrived),
+        || with_engine(Engine::cancel),
+    );
+    match engine.load_program(path, &source, &texts) {
+        Ok(()) => Work::Program(engine),
+        Err(error) => complain(format_args!("{error}")),
+    }
+}
 
-const FAULTS: [Fault; 8] = [
-    Fault::Null,
-    Fault::TextWrite,
-    Fault::NoExecute,
-    Fault::Stack,
-    Fault::Divide,
-    Fault::Opcode,
-    Fault::Panic,
-    Fault::Nested,
-];
+/// The engine, for interrupt handlers.
+static ENGINE: Once<&'static Engine> = Once::new();
+
+fn with_engine(act: impl FnOnce(&'static Engine)) {
+    if let Some(engine) = ENGINE.get() {
+        act(engine);
+    }
+}
+
+/// The error stream as a place to write text to.
+struct Errors;
+
+impl Write for Errors {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        console::write_error(text.as_bytes());
+        Ok(())
+    }
+}
 
 /// Core 0, from bring-up to the machine's end.
 pub(crate) fn boot_core(words: CommandLine) -> ! {
@@ -65,26 +123,27 @@ pub(crate) fn boot_core(words: CommandLine) -> ! {
         files::send();
     }
     if words.stats {
-        let counters = local::all()
-            .iter()
-            .map(|local| (local.index(), &local.counters));
-        for (index, counters) in counters {
-            info!("core {index}: {counters:?}");
-        }
+        with_engine(|engine| {
+            let _ = writeln!(Errors, "{}", engine.stats());
+        });
     }
     info!("ended with status {status}");
-    console::exit(status.clamp(0, 255) as u8);
+    // The exit device has seven bits for it. Larger ones are the engine's own (130 for a cancelled program), which whoever
+    // caused them knows.
+    console::exit(status.clamp(0, 127) as u8);
     // A PC without an exit device: stay, quietly.
-    loop {
-        interrupts::disable();
-        hlt();
-    }
+    stay()
 }
 
 /// Every other core.
 pub(crate) fn other_core(cpu: usize) -> ! {
     worker(cpu);
-    // Work has ended; core 0 ends the machine. NMIs of a late panic still arrive.
+    // Core 0 ends the machine.
+    stay()
+}
+
+/// Halts for good. NMIs, of a panic elsewhere, are still taken.
+fn stay() -> ! {
     loop {
         interrupts::disable();
         hlt();
@@ -93,13 +152,20 @@ pub(crate) fn other_core(cpu: usize) -> ! {
 
 /// What each core runs; returns on every core when the work has ended, with the machine's exit status.
 fn worker(cpu: usize) -> i32 {
-    if cpu == FAULT_CORE.load(Ordering::Acquire) {
-        commit(FAULTS[FAULT.load(Ordering::Acquire)]);
+    match FAULT.get().copied().flatten() {
+        Some((fault, core)) if core == cpu => commit(fault),
+        // The machine must not end before the fault has come. The report ends it.
+        Some(_) if cpu == 0 => loop {
+            park::park(None);
+        },
+        _ => {}
     }
-    if MODE.load(Ordering::Acquire) == Mode::SelfTest as usize {
-        return selftest::run(cpu);
+    match WORK.get() {
+        Some(Work::Program(engine)) => engine.work(cpu),
+        Some(Work::SelfTest) => selftest::run(cpu),
+        Some(Work::Nothing(status)) => *status,
+        None => unreachable!("core 0 decides before it releases the others"),
     }
-    0
 }
 
 /// Commits a fault on purpose, so that its report can be checked. Returns only if the machine does not notice.

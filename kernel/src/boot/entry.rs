@@ -225,10 +225,10 @@ extern "sysv64" fn second() -> ! {
         info!("memory: {} KiB of the loader's reclaimed", bytes >> 10);
     }
     phases.end("reclaim");
-    console::input::start();
     phases.log();
     x86_64::instructions::interrupts::enable();
     run::prepare(&words);
+    console::input::start();
     startup::release_others();
     run::boot_core(words)
 }

@@ -31,16 +31,6 @@ impl Decoder {
         Self { escaped: false }
     }
 
-    /// As it was when [`is_escaped`](Self::is_escaped) said `escaped`.
-    pub const fn resume(escaped: bool) -> Self {
-        Self { escaped }
-    }
-
-    /// Whether the last byte introduced an escape.
-    pub const fn is_escaped(&self) -> bool {
-        self.escaped
-    }
-
     /// Takes the next byte of the stream.
     pub fn next(&mut self, byte: u8) -> Event {
         match (core::mem::replace(&mut self.escaped, false), byte) {

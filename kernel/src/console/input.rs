@@ -1,32 +1,61 @@
 //! Standard input: received by interrupt, decoded, and kept in a ring until a program reads it.
 //!
-//! Both ports' interrupts go to core 0, so their handler is the ring's one producer. When the ring is full the first
-//! port's receive interrupt is switched off and its FIFO fills up, which holds the sender back; a read that makes room
-//! switches it on again. A cancel behind unread input then waits too, so one on the second port is heard as well.
+//! All interrupts of the ports and the console go to core 0, so their handler is the ring's one producer. When the ring is full
+//! the rest stays where it is (the port's interrupt switched off, or the console's buffers not given back), which holds the
+//! sender back; a read that makes room has core 0 look again. A cancel behind unread input then waits too, so one on the
+//! second port is heard as well.
 
 use super::{
     LOG, PROGRAM,
     escape::{Decoder, Event},
     ring::Ring,
 };
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+use crate::cpu::{local, vector};
+use core::{
+    cell::UnsafeCell,
+    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
+};
+use drivers::virtio;
 use smp::platform::Input;
 use spin::Mutex;
+use x86_64::instructions::interrupts;
 
 /// Input that has arrived and has not been read.
 static RING: Ring<65536> = Ring::new();
 /// Held by whoever reads.
 static READER: Mutex<()> = Mutex::new(());
 static ENDED: AtomicBool = AtomicBool::new(false);
-/// The first port's receive interrupt is off because the ring is full.
+/// There is somebody to tell of input: before, it stays where it is.
+static STARTED: AtomicBool = AtomicBool::new(false);
+/// Input is held back because the ring is full.
 static HELD_BACK: AtomicBool = AtomicBool::new(false);
-/// The decoders' states between interrupts: whether the last byte was a DLE. Bit 0: first port, bit 1: second.
-static ESCAPED: AtomicU8 = AtomicU8::new(0);
+
+/// What only the interrupt handler uses.
+struct Producer {
+    /// Decodes what the first port or the console receives.
+    program: Decoder,
+    /// Decodes what the second port receives.
+    log: Decoder,
+    /// The console, which then receives instead of the first port.
+    console: Option<virtio::Receiver>,
+}
+
+struct ProducerCell(UnsafeCell<Producer>);
+
+// SAFETY: used on core 0 with interrupts off (`receive_from`, `interrupt`), so never twice at once.
+unsafe impl Sync for ProducerCell {}
+
+static PRODUCER: ProducerCell = ProducerCell(UnsafeCell::new(Producer {
+    program: Decoder::new(),
+    log: Decoder::new(),
+    console: None,
+}));
 
 static ON_INPUT: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 static ON_CANCEL: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Sets what to call, in an interrupt handler on core 0, when input has arrived or has ended, and when the program is to be cancelled.
+/// Sets what to call, in an interrupt handler on core 0, when input has arrived or has ended, and when the program is to be
+/// cancelled. Before [`start`].
 pub fn on_events(input: fn(), cancel: fn()) {
     ON_INPUT.store(input as *mut (), Ordering::Release);
     ON_CANCEL.store(cancel as *mut (), Ordering::Release);
@@ -41,28 +70,44 @@ fn call(hook: &AtomicPtr<()>) {
     }
 }
 
-/// Lets the ports interrupt when they have received something. Their lines are routed to core 0.
-pub(crate) fn start() {
-    LOG.set_receive_interrupt(true);
-    PROGRAM.set_receive_interrupt(true);
+/// Takes input from the console instead of the first port. On core 0, with interrupts off, before [`start`].
+pub(super) fn receive_from(console: virtio::Receiver) {
+    debug_assert!(!interrupts::are_enabled());
+    // SAFETY: core 0 with interrupts off.
+    unsafe { (*PRODUCER.0.get()).console = Some(console) };
 }
 
-/// Takes what the ports have received. Called on core 0 alone, with interrupts off.
+/// Lets the ports interrupt when they have received something, and takes what has come so far. On core 0; the lines are
+/// routed there.
+pub(crate) fn start() {
+    interrupts::without_interrupts(|| {
+        STARTED.store(true, Ordering::Relaxed);
+        LOG.set_receive_interrupt(true);
+        PROGRAM.set_receive_interrupt(true);
+        interrupt();
+    });
+}
+
+/// Takes what has been received. Called on core 0 alone, with interrupts off.
 pub(crate) fn interrupt() {
+    if !STARTED.load(Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: core 0 with interrupts off.
+    let producer = unsafe { &mut *PRODUCER.0.get() };
     let mut arrived = false;
     let mut cancelled = false;
-    let mut escaped = ESCAPED.load(Ordering::Relaxed);
-    let mut decoder = Decoder::resume(escaped & 1 != 0);
-    // Each byte received needs room for at most one in the ring.
     loop {
-        if RING.space() == 0 {
-            if hold_back() {
-                break;
-            }
-            continue;
+        // Each byte received needs room for at most one in the ring.
+        if RING.space() == 0 && hold_back() {
+            break;
         }
-        let Some(byte) = PROGRAM.receive() else { break };
-        match decoder.next(byte) {
+        let received = match &mut producer.console {
+            Some(console) => console.receive(),
+            None => PROGRAM.receive(),
+        };
+        let Some(byte) = received else { break };
+        match producer.program.next(byte) {
             Event::None => {}
             Event::Byte(byte) => {
                 // SAFETY: this handler is the one producer.
@@ -77,15 +122,11 @@ pub(crate) fn interrupt() {
             Event::Cancel => cancelled = true,
         }
     }
-    escaped = u8::from(decoder.is_escaped()) | escaped & 2;
-    let mut decoder = Decoder::resume(escaped & 2 != 0);
     // Bounded, so that a port that always has something cannot hold the core.
     for _ in 0..64 {
         let Some(byte) = LOG.receive() else { break };
-        cancelled |= decoder.next(byte) == Event::Cancel;
+        cancelled |= producer.log.next(byte) == Event::Cancel;
     }
-    escaped = u8::from(decoder.is_escaped()) << 1 | escaped & 1;
-    ESCAPED.store(escaped, Ordering::Relaxed);
     if arrived {
         call(&ON_INPUT);
     }
@@ -94,11 +135,11 @@ pub(crate) fn interrupt() {
     }
 }
 
-/// Switches the receive interrupt off because the ring is full; false when a reader has made room meanwhile.
+/// Notes that input is held back because the ring is full; false when a reader has made room meanwhile.
 fn hold_back() -> bool {
     PROGRAM.set_receive_interrupt(false);
     HELD_BACK.store(true, Ordering::SeqCst);
-    // A reader that took bytes before that store did not see it; whoever takes the flag back switches the interrupt on.
+    // A reader that took bytes before that store did not see it. Whoever takes the flag back goes on receiving.
     if RING.space() > 0 && HELD_BACK.swap(false, Ordering::SeqCst) {
         PROGRAM.set_receive_interrupt(true);
         return false;
@@ -113,9 +154,15 @@ pub fn read(buffer: &mut [u8]) -> Input {
     let ended = ENDED.load(Ordering::Acquire);
     // SAFETY: the lock keeps other readers out.
     let count = unsafe { RING.take(buffer) };
+    // What was taken comes before the look at the flag, as in `hold_back` the flag before the look at the space.
     core::sync::atomic::fence(Ordering::SeqCst);
     if count > 0 && HELD_BACK.swap(false, Ordering::SeqCst) {
         PROGRAM.set_receive_interrupt(true);
+        let core0 = local::all()[0].apic_id();
+        // SAFETY: core 0 has the handler.
+        interrupts::without_interrupts(|| {
+            local::current().with_apic(|apic| unsafe { apic.send_ipi(core0, vector::CONSOLE) })
+        });
     }
     match count {
         0 if ended => Input::End,

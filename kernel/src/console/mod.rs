@@ -6,9 +6,9 @@
 //! | COM2 | the kernel's log and the program's standard error | escapes only: a cancel that need not queue behind input |
 //! | COM3 | files that the program wrote, as one `ustar` archive | |
 //!
-//! A serial port takes a byte at a time, which under an emulator costs microseconds each. Where there is a virtio console at
-//! PCI device [`PROGRAM_DEVICE`] (for COM1) or [`FILES_DEVICE`] (for COM3) of the root bus, what would go out of the port goes
-//! there instead, and takes a thousandth of the time. Input stays with COM1.
+//! A serial port takes and gives a byte at a time, which under an emulator costs microseconds out and a hundred in. Where there
+//! is a virtio console at PCI device [`PROGRAM_DEVICE`] (for COM1) or [`FILES_DEVICE`] (for COM3) of the root bus, it takes the
+//! port's place, with the same bytes, and a thousandth of the time.
 
 pub mod escape;
 pub mod input;
@@ -16,6 +16,7 @@ pub mod log;
 pub mod ring;
 
 use crate::{
+    cpu::{local, vector},
     info,
     memory::{
         PAGE, direct,
@@ -38,7 +39,7 @@ pub const PROGRAM_DEVICE: u8 = 0x10;
 /// PCI device number of the console for written files.
 pub const FILES_DEVICE: u8 = 0x12;
 
-/// Frames shared with a console, as a power of two: 64 KiB, of which all but the first page is the buffer.
+/// Frames shared with a console, as a power of two: 64 KiB.
 const SHARED_ORDER: usize = 4;
 
 // SAFETY: the PC's standard ports; nothing else answers there.
@@ -51,9 +52,9 @@ const FILES: Serial = unsafe { Serial::new(COM3) };
 const EXIT: ExitDevice = unsafe { ExitDevice::new(0xf4) };
 
 /// Held by whoever sends program output, for one whole write. The console, if there is one.
-static OUTPUT: Mutex<Option<virtio::Console>> = Mutex::new(None);
+static OUTPUT: Mutex<Option<virtio::Sender>> = Mutex::new(None);
 /// The same for written files.
-static ARCHIVE: Mutex<Option<virtio::Console>> = Mutex::new(None);
+static ARCHIVE: Mutex<Option<virtio::Sender>> = Mutex::new(None);
 /// Held by whoever sends to the log's port, for one whole line or write.
 static ERRORS: Mutex<()> = Mutex::new(());
 
@@ -69,31 +70,48 @@ pub(crate) fn initialise() {
 
 /// Looks for virtio consoles and uses those that there are from now on.
 pub(crate) fn find_consoles() {
-    for (number, place, what) in [
-        (PROGRAM_DEVICE, &OUTPUT, "program output"),
-        (FILES_DEVICE, &ARCHIVE, "written files"),
-    ] {
-        if let Some(console) = start_console(pci::Device { number }) {
-            info!("virtio console {number:#x} takes {what}");
-            *place.lock() = Some(console);
+    if let Some((sender, receiver)) = start_console(PROGRAM_DEVICE, true) {
+        info!(
+            "virtio console: program output{}",
+            if receiver.is_some() { " and input" } else { "" }
+        );
+        *OUTPUT.lock() = Some(sender);
+        if let Some(receiver) = receiver {
+            input::receive_from(receiver);
         }
+    }
+    if let Some((sender, _)) = start_console(FILES_DEVICE, false) {
+        info!("virtio console: written files");
+        *ARCHIVE.lock() = Some(sender);
     }
 }
 
-fn start_console(device: pci::Device) -> Option<virtio::Console> {
+fn start_console(number: u8, receives: bool) -> Option<(virtio::Sender, Option<virtio::Receiver>)> {
+    let device = pci::Device { number };
     let location = virtio::find(device)?;
     let physical = space::allocate(SHARED_ORDER)?;
     let bytes = (PAGE as usize) << SHARED_ORDER;
     let mapped = NonNull::new(direct::reach::<u8>(physical))?;
-    // SAFETY: the frames are ours; they are never given back, because the device knows them. The registers are the device's.
+    // SAFETY: the registers are the device's.
+    let map = |address, bytes| unsafe {
+        space::map_device(address, bytes, Access::ReadWrite, Cache::Uncacheable)
+    };
+    let interrupt = device.msix_table().filter(|_| receives).and_then(|table| {
+        let apic = u8::try_from(local::current().apic_id()).ok()?;
+        Some((
+            virtio::Interrupt {
+                apic,
+                vector: vector::CONSOLE,
+            },
+            map(table, 16).cast(),
+        ))
+    });
+    // SAFETY: the frames are ours, and never given back, because the device knows them; this core has a handler for every vector.
     unsafe {
         mapped.write_bytes(0, bytes);
-        let map = |address, bytes| {
-            space::map_device(address, bytes, Access::ReadWrite, Cache::Uncacheable)
-        };
         let common = map(location.common, COMMON_BYTES);
         let notify = map(location.notify, location.notify_bytes as usize);
-        virtio::Console::start(
+        virtio::start(
             &location,
             common,
             notify,
@@ -102,6 +120,7 @@ fn start_console(device: pci::Device) -> Option<virtio::Console> {
                 mapped,
                 bytes,
             },
+            interrupt,
         )
     }
 }
@@ -109,7 +128,7 @@ fn start_console(device: pci::Device) -> Option<virtio::Console> {
 /// Sends program output: all of `bytes`, in one piece. Waits as long as the receiver does not read.
 pub fn write_output(bytes: &[u8]) {
     match &mut *OUTPUT.lock() {
-        Some(console) => console.send(bytes, || false),
+        Some(sender) => sender.send(bytes, || false),
         None => PROGRAM.send(bytes, || false),
     };
     WRITTEN.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -124,7 +143,7 @@ pub fn write_error(bytes: &[u8]) {
 /// Sends part of the archive of written files.
 pub(crate) fn write_archive(bytes: &[u8]) {
     match &mut *ARCHIVE.lock() {
-        Some(console) => console.send(bytes, || false),
+        Some(sender) => sender.send(bytes, || false),
         None => FILES.send(bytes, || false),
     };
 }

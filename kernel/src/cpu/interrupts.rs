@@ -186,7 +186,7 @@ extern "sysv64" fn handle(frame: &Frame) {
                 vector::TIMER => timer::interrupt(this),
                 vector::WAKE => park::interrupt(this),
                 vector::FLUSH => flush(this),
-                vector::COM1 | vector::COM2 => console::input::interrupt(),
+                vector::COM1 | vector::COM2 | vector::CONSOLE => console::input::interrupt(),
                 vector::ERROR => {
                     let errors = this.with_apic(|apic| apic.take_errors());
                     console::log::try_warn(format_args!("local APIC error {errors:#x}"));
