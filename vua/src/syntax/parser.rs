@@ -314,6 +314,9 @@ impl Parser<'_> {
         let name = self.intern("_ENV");
         let environment = self.declare(name, Position::default());
         debug_assert_eq!(environment, ENVIRONMENT);
+        // In scope, but no local variable of the main function: it does not count as one.
+        self.active.push(environment);
+        self.scope().first_active = self.active.len();
         let mut body = Block::default();
         loop {
             self.statements(&mut body);

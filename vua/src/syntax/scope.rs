@@ -29,7 +29,7 @@ pub(super) struct FunctionScope {
     /// Loops of it around the current statement.
     pub loops: u32,
     /// The first of its variables in the list of active ones.
-    first_active: usize,
+    pub first_active: usize,
 }
 
 /// What a name means.
