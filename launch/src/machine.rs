@@ -2,13 +2,14 @@
 //!
 //! | device | on this side |
 //! | --- | --- |
-//! | COM1 | QEMU's standard input carries ours, escaped (see [`crate::escape`]); its standard output, what the program prints where the next is not used |
-//! | virtio port, PCI device 0x10 | a pipe: the program's standard output, to the byte |
+//! | virtio port, PCI device 0x10 | QEMU's standard output is the program's standard output, to the byte; its standard input carries ours, escaped (see [`crate::escape`]) |
+//! | COM1 | nothing: a kernel on a machine without that virtio port would use it instead |
 //! | COM2 | a pipe: the kernel's log and the program's standard error, copied to standard error |
 //! | virtio port, PCI device 0x12 | a file: what the program wrote, as one ustar stream; only there when asked for |
 //!
-//! A serial port takes a byte at each access, which costs microseconds; the virtio ports take many, and QEMU holds
-//! back the guest while their receivers do not keep up.
+//! A serial port takes a byte at each access, which costs microseconds, gives one in a hundred, and loses what comes before
+//! the kernel sets it up; the virtio ports take and give many at once, and QEMU holds back the guest while their receivers do
+//! not keep up.
 //!
 //! The guest ends by writing its status `s` to the debug exit device at port 0xf4; QEMU then exits with `s << 1 | 1`
 //! (QEMU, `hw/misc/debugexit.c`). Any other end means that the machine died.
@@ -107,17 +108,18 @@ impl Machine {
         }
         if let Some(path) = &self.files {
             command.arg("-chardev").arg(file_backend("files", path));
-            add_port(&mut command, "files", 0x12);
+            add_port(&mut command, "files", 0x12, ",vectors=0");
         }
         command
     }
 }
 
-/// A virtio port that sends to the character device `backend`, on the PCI device number that the kernel looks at.
-fn add_port(command: &mut Command, backend: &str, device: u8) {
+/// A virtio port of the character device `backend`, on the PCI device number that the kernel looks at. `more` are further
+/// properties of the device; without interrupts (`vectors=0`) it only sends.
+fn add_port(command: &mut Command, backend: &str, device: u8, more: &str) {
     // Port 0 is reserved for a console, which drops what its receiver does not take at once.
     command.arg("-device").arg(format!(
-        "virtio-serial-pci,id={backend}-bus,addr={device:#x},max_ports=2,vectors=0"
+        "virtio-serial-pci,id={backend}-bus,addr={device:#x},max_ports=2{more}"
     ));
     command.arg("-device").arg(format!(
         "virtserialport,bus={backend}-bus.0,nr=1,chardev={backend}"
@@ -199,20 +201,11 @@ enum Ending {
 /// wait.
 pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let (output_reader, output_writer) = inherited_pipe()?;
     let (log_reader, log_writer) = inherited_pipe()?;
 
     let mut command = machine.command();
-    command.args([
-        "-chardev",
-        "stdio,id=console,signal=off",
-        "-serial",
-        "chardev:console",
-    ]);
-    command
-        .arg("-chardev")
-        .arg(inherited_backend("output", &output_writer));
-    add_port(&mut command, "output", 0x10);
+    command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "null"]);
+    add_port(&mut command, "console", 0x10, "");
     command
         .arg("-chardev")
         .arg(inherited_backend("log", &log_writer))
@@ -226,7 +219,7 @@ pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
         .stderr(Stdio::piped());
     let started = Instant::now();
     let mut child = start(&mut command).map_err(|error| explain_missing(&machine.qemu, error))?;
-    drop((output_writer, log_writer));
+    drop(log_writer);
     let pid = Pid::from_child(&child);
 
     let (send, receive) = mpsc::channel();
@@ -256,7 +249,6 @@ pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
             output.clone(),
             send.clone(),
         ),
-        pump_output(File::from(output_reader), output.clone(), send.clone()),
         pump_error(File::from(log_reader), log.clone()),
         pump_error(
             child.stderr.take().expect("standard error is piped"),

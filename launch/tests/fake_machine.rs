@@ -134,18 +134,15 @@ fn statuses_come_back() {
 
 #[test]
 fn the_streams_stay_apart_and_exact() {
-    for port in ["/dev/stdout", "$output"] {
-        let script =
-            format!(r#"printf 'out\000\377\020\r\n' >"{port}"; printf 'log\n' >"$log"; exit 1"#);
-        let output = Bench::new(&script).run(&[], b"");
-        assert_eq!(output.stdout, b"out\0\xff\x10\r\n");
-        assert_eq!(output.stderr, b"log\n");
-    }
+    let bench = Bench::new(r#"printf 'out\000\377\020\r\n'; printf 'log\n' >"$log"; exit 1"#);
+    let output = bench.run(&[], b"");
+    assert_eq!(output.stdout, b"out\0\xff\x10\r\n");
+    assert_eq!(output.stderr, b"log\n");
 }
 
 #[test]
 fn a_megabyte_passes_whole() {
-    let bench = Bench::new(r#"head -c 1048576 /dev/zero >"$output"; exit 1"#);
+    let bench = Bench::new("head -c 1048576 /dev/zero; exit 1");
     let output = bench.run(&[], b"");
     assert_eq!(output.stdout.len(), 1 << 20);
     assert_eq!(output.status.code(), Some(0));

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stands in for QEMU in the launcher's tests: finds the paths of its outputs and the kernel's command line among its
-# arguments, keeps the arguments, and goes on with the file `stand-in` beside the name it was called by.
+# Stands in for QEMU in the launcher's tests: finds the paths of the log and of the files and the kernel's command line
+# among its arguments, keeps the arguments, and goes on with the file `stand-in` beside the name it was called by.
 if [ "$1" = --version ]; then
     echo "QEMU emulator version 0"
     exit 0
@@ -8,7 +8,7 @@ fi
 here=$(dirname "$0")
 # What follows is for the file that is read at the end.
 # shellcheck disable=SC2034
-{ output=/dev/null log=/dev/null files=/dev/null append='' image='' accelerator=''; }
+{ log=/dev/null files=/dev/null append='' image='' accelerator=''; }
 previous=
 for argument; do
     # shellcheck disable=SC2034
@@ -19,7 +19,6 @@ for argument; do
     esac
     # shellcheck disable=SC2034
     case "$argument" in
-        file,id=output,path=*) output=${argument#file,id=output,path=} ;;
         file,id=log,path=*) log=${argument#file,id=log,path=} ;;
         file,id=files,path=*) files=${argument#file,id=files,path=} ;;
     esac
