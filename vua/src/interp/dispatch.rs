@@ -531,15 +531,22 @@ handlers! {
         }
     }
     tnew(ins, pc, base, k, vm, n) {
-        let hashed = d(ins) >> 11;
-        match Table::new(&(*vm).core.heap, d(ins) & 0x7ff, if hashed == 0 { 0 } else { 1 << (hashed - 1) }) {
-            Ok(table) => {
+        match new_table(vm, d(ins)) {
+            Some(table) => {
                 put(base, a(ins), table.value());
                 next!(pc, base, k, vm, n)
             }
-            Err(_) => slow!(slow_allocate, ins, pc, base, k, vm, n),
+            None => slow!(slow_allocate, ins, pc, base, k, vm, n),
         }
     }
+}
+
+/// A table of the sizes in `TNEW`'s operand; `None` if there is no memory. Out of line, so that its places in memory are not the handler's.
+#[inline(never)]
+unsafe fn new_table(vm: *mut Vm, sizes: usize) -> Option<Gc<Table>> {
+    let hashed = sizes >> 11;
+    // SAFETY: the core's own machine.
+    unsafe { Table::new(&(*vm).core.heap, sizes & 0x7ff, if hashed == 0 { 0 } else { 1 << (hashed - 1) }) }.ok()
 }
 
 /// A closure of child `index` of the function at `base`; `None` if there is no memory.
