@@ -290,13 +290,12 @@ fn a_few_scattered_integers_take_little_memory() {
         next = next.saturating_mul(2) + 1;
     }
     assert!(table.dense_block().capacity() <= 16);
-    let table = Table::new(&local, 0, 0).unwrap();
-    for _ in 0..25 {
-        let key = table.dense_block().capacity() as i32 + 1;
-        set(&local, table, Value::small(key), Value::TRUE);
-        if table.node_block().count() > 4 {
-            break;
-        }
+    // The last of the dense block and the one behind it, each time.
+    let table = Table::new(&local, 4, 0).unwrap();
+    for _ in 0..16 {
+        let capacity = table.dense_block().capacity() as i32;
+        set(&local, table, Value::small(capacity), Value::TRUE);
+        set(&local, table, Value::small(capacity + 1), Value::TRUE);
     }
     assert!(table.dense_block().capacity() <= 64);
 }
