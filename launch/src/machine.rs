@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | virtio port, PCI device 0x10 | QEMU's standard output is the program's standard output, to the byte; its standard input carries ours, escaped (see [`crate::escape`]) |
 //! | COM1 | nothing: a kernel on a machine without that virtio port would use it instead |
-//! | COM2 | a pipe: the kernel's log and the program's standard error, copied to standard error |
+//! | COM2 | a socket: the kernel's log and the program's standard error, copied to standard error; towards the machine, a cancellation that need not wait behind input |
 //! | virtio port, PCI device 0x12 | a file: what the program wrote, as one ustar stream; only there when asked for |
 //!
 //! A serial port takes a byte at each access, which costs microseconds, gives one in a hundred, and loses what comes before
@@ -15,10 +15,10 @@
 //! (QEMU, `hw/misc/debugexit.c`). Any other end means that the machine died.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -201,15 +201,14 @@ enum Ending {
 /// wait.
 pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let (log_reader, log_writer) = inherited_pipe()?;
+    let (mut log, log_end) = inherited_socket()?;
 
     let mut command = machine.command();
     command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "null"]);
     add_port(&mut command, "console", 0x10, "");
-    command
-        .arg("-chardev")
-        .arg(inherited_backend("log", &log_writer))
-        .args(["-serial", "chardev:log"]);
+    command.arg("-chardev");
+    command.arg(format!("socket,id=log,fd={}", log_end.as_raw_fd()));
+    command.args(["-serial", "chardev:log"]);
     if run.verbose {
         say(&format!("{command:?}"));
     }
@@ -219,7 +218,7 @@ pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
         .stderr(Stdio::piped());
     let started = Instant::now();
     let mut child = start(&mut command).map_err(|error| explain_missing(&machine.qemu, error))?;
-    drop(log_writer);
+    drop(log_end);
     let pid = Pid::from_child(&child);
 
     let (send, receive) = mpsc::channel();
@@ -236,20 +235,20 @@ pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
     let input = Arc::new(Mutex::new(
         child.stdin.take().expect("standard input is piped"),
     ));
-    // One page: whatever waits in this pipe stands before a cancellation.
+    // One page: whatever waits in this pipe stands before the end of the input, and before a cancellation.
     let _ = rustix::pipe::fcntl_setpipe_size(&*lock(&input), 4096);
     {
         let input = input.clone();
         thread::spawn(move || pump_input(&input));
     }
-    let (output, log, complaint) = (Tail::new(), Tail::new(), Tail::new());
+    let (output, said, complaint) = (Tail::new(), Tail::new(), Tail::new());
     let pumps = [
         pump_output(
             child.stdout.take().expect("standard output is piped"),
             output.clone(),
             send.clone(),
         ),
-        pump_error(File::from(log_reader), log.clone()),
+        pump_error(log.try_clone()?, said.clone()),
         pump_error(
             child.stderr.take().expect("standard error is piped"),
             complaint.clone(),
@@ -271,8 +270,11 @@ pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
             Ok(Event::Signal) if ending.is_none() => {
                 ending = Some(Ending::Cancelled);
                 deadline = Some(Instant::now() + run.grace);
+                // Nothing else goes this way, so there is room.
+                let _ = log.write_all(escape::CANCEL);
+                // A kernel that is about to set that port up loses what it holds; this one keeps it. Not on this thread: the
+                // machine may have stopped reading input, and then this waits until it is killed.
                 let input = input.clone();
-                // Not here: the machine may have stopped reading, and then this waits until it is killed.
                 thread::spawn(move || lock(&input).write_all(escape::CANCEL));
                 false
             }
@@ -300,7 +302,7 @@ pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
         exit,
         ending,
         run.timeout,
-        [&output, &log, &complaint],
+        [&output, &said, &complaint],
     ))
 }
 
@@ -397,17 +399,12 @@ pub fn explain_missing(qemu: &OsStr, error: io::Error) -> io::Error {
     error
 }
 
-/// A pipe: its end to read from, and its end to write to, which a child inherits under its number. No other process may
-/// be started before that child.
-fn inherited_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty())?;
-    Ok((reader, writer))
-}
-
-/// A character device that writes to an inherited file.
-fn inherited_backend(id: &str, file: &OwnedFd) -> OsString {
-    file_backend(id, Path::new(&format!("/dev/fd/{}", file.as_raw_fd())))
+/// A connected pair of sockets: this process's end, and one that a child inherits under its number. No other process
+/// may be started before that child.
+fn inherited_socket() -> io::Result<(UnixStream, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?;
+    Ok((ours, theirs))
 }
 
 /// Sends [`Event::Exited`] when the child has ended, and leaves it to be reaped.

@@ -118,12 +118,12 @@ fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
     let ended = machine::run(&machine, run)?;
 
     let mut status = ended.status;
-    if let (Some(out), Some(stream), true) = (&run.out, files, ended.clean) {
-        if let Err(error) = returned::unpack(&stream, out) {
-            say(&format!("the program's files: {error}"));
-            if status == 0 {
-                status = status::FAILED;
-            }
+    if let (Some(out), Some(stream), true) = (&run.out, files, ended.clean)
+        && let Err(error) = returned::unpack(&stream, out)
+    {
+        say(&format!("the program's files: {error}"));
+        if status == 0 {
+            status = status::FAILED;
         }
     }
     Ok(status)

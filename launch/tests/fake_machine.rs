@@ -134,7 +134,7 @@ fn statuses_come_back() {
 
 #[test]
 fn the_streams_stay_apart_and_exact() {
-    let bench = Bench::new(r#"printf 'out\000\377\020\r\n'; printf 'log\n' >"$log"; exit 1"#);
+    let bench = Bench::new(r#"printf 'out\000\377\020\r\n'; printf 'log\n' >&"$log"; exit 1"#);
     let output = bench.run(&[], b"");
     assert_eq!(output.stdout, b"out\0\xff\x10\r\n");
     assert_eq!(output.stderr, b"log\n");
@@ -314,7 +314,7 @@ fn a_missing_emulator_is_named() {
 #[test]
 fn a_machine_that_dies_is_reported() {
     for end in ["exit 0", "exit 2", "kill -s ABRT $$"] {
-        let bench = Bench::new(&format!(r#"printf 'first\nlast words\n' >"$log"; {end}"#));
+        let bench = Bench::new(&format!(r#"printf 'first\nlast words\n' >&"$log"; {end}"#));
         let output = bench.run(&[], b"");
         assert_eq!(output.status.code(), Some(101), "{end}");
         let error = text(&output.stderr);
@@ -352,7 +352,9 @@ fn a_limit_ends_the_machine() {
 fn an_interrupt_cancels_the_program() {
     for name in ["INT", "TERM", "HUP"] {
         // Nothing is typed, so the first two bytes that arrive are the cancellation.
-        let bench = Bench::new(r#"head -c 2 >"$here/got"; printf cancelled; exit 3"#);
+        let bench = Bench::new(
+            r#"head -c 2 >"$here/got"; head -c 2 <&"$log" >"$here/heard"; printf cancelled; exit 3"#,
+        );
         let mut child = spawn(&mut bench.command(&["--grace", "600"]));
         wait_for(&bench.path("arguments"));
         signal(&child, name);
@@ -361,7 +363,24 @@ fn an_interrupt_cancels_the_program() {
         assert_eq!(output.status.code(), Some(130), "{name}");
         assert_eq!(output.stdout, b"cancelled");
         assert_eq!(fs::read(bench.path("got")).unwrap(), b"\x10C");
+        assert_eq!(fs::read(bench.path("heard")).unwrap(), b"\x10C");
     }
+}
+
+#[test]
+fn a_cancellation_does_not_wait_behind_input() {
+    let bench = Bench::new(r#"head -c 2 <&"$log"; exit 3"#);
+    let mut child = spawn(&mut bench.command(&["--grace", "600"]));
+    let mut input = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        let _ = input.write_all(&[b'x'; 1 << 20]);
+    });
+    wait_for(&bench.path("arguments"));
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(output.stdout, b"\x10C");
+    writer.join().unwrap();
 }
 
 #[test]

@@ -1,5 +1,5 @@
-#!/bin/sh
-# Stands in for QEMU in the launcher's tests: finds the paths of the log and of the files and the kernel's command line
+#!/usr/bin/env bash
+# Stands in for QEMU in the launcher's tests: finds the log's socket, the files' path and the kernel's command line
 # among its arguments, keeps the arguments, and goes on with the file `stand-in` beside the name it was called by.
 if [ "$1" = --version ]; then
     echo "QEMU emulator version 0"
@@ -8,7 +8,7 @@ fi
 here=$(dirname "$0")
 # What follows is for the file that is read at the end.
 # shellcheck disable=SC2034
-{ log=/dev/null files=/dev/null append='' image='' accelerator=''; }
+{ log=2 files=/dev/null append='' image='' accelerator=''; }
 previous=
 for argument; do
     # shellcheck disable=SC2034
@@ -19,7 +19,7 @@ for argument; do
     esac
     # shellcheck disable=SC2034
     case "$argument" in
-        file,id=log,path=*) log=${argument#file,id=log,path=} ;;
+        socket,id=log,fd=*) log=${argument#socket,id=log,fd=} ;;
         file,id=files,path=*) files=${argument#file,id=files,path=} ;;
     esac
     previous=$argument
