@@ -140,6 +140,8 @@ pub struct Engine {
     globals: Value,
     string_metatable: AtomicPtr<Table>,
     task_metatable: Option<Gc<Table>>,
+    file_metatable: Option<Gc<Table>>,
+    files: crate::library::io::Files,
     main: AtomicPtr<Task>,
     main_ended: AtomicBool,
     status: AtomicI32,
@@ -174,7 +176,7 @@ impl Engine {
         let mut builder = Builder::new(heap, &local, globals);
         crate::library::open(&mut builder, platform)?;
         crate::task::library::open(&mut builder)?;
-        let (strings, tasks) = (builder.string_metatable(), builder.task_metatable());
+        let (strings, tasks, files) = (builder.string_metatable(), builder.task_metatable(), builder.file_metatable());
 
         // The engine and the cores' machines refer to each other: the engine's place comes first.
         let place: &'static mut core::mem::MaybeUninit<Engine> = Box::leak(Box::new(core::mem::MaybeUninit::uninit()));
@@ -202,6 +204,8 @@ impl Engine {
             globals: globals.value(),
             string_metatable: AtomicPtr::new(strings.map_or(core::ptr::null_mut(), |t| t.as_ptr())),
             task_metatable: tasks,
+            file_metatable: files,
+            files: crate::library::io::Files::new(),
             main: AtomicPtr::new(core::ptr::null_mut()),
             main_ended: AtomicBool::new(false),
             status: AtomicI32::new(0),
@@ -264,6 +268,9 @@ impl Engine {
         vm.core.set_worker(worker);
         vm.run_tasks();
         vm.core.drop_worker();
+        if cpu == 0 {
+            self.files.flush(self.platform);
+        }
         self.status.load(Ordering::Acquire)
     }
 
@@ -336,6 +343,11 @@ impl Engine {
         &self.scheduler
     }
 
+    /// The files that the program has opened.
+    pub(crate) fn files(&self) -> &crate::library::io::Files {
+        &self.files
+    }
+
     pub(crate) fn task_metatable(&self) -> Option<Gc<Table>> {
         self.task_metatable
     }
@@ -358,6 +370,9 @@ impl Engine {
             let strings = self.string_metatable.load(Ordering::Acquire);
             // SAFETY: null, or the strings' metatable, which lives as long as the engine.
             return core::ptr::NonNull::new(strings).map(|t| unsafe { Gc::from_ptr(t) });
+        }
+        if crate::library::io::is_file(value) {
+            return self.file_metatable;
         }
         crate::task::library::metatable(self, value)
     }

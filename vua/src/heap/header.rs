@@ -42,7 +42,9 @@ pub enum Kind {
     Stack,
     /// What the pieces of a parallel loop count down.
     Latch,
-    /// Any other object of the engine or its libraries, told apart by [`Header::extra`]: mutex, queue, file, …
+    /// A file handle; the header's word is its number.
+    File,
+    /// Any other object of the engine or its libraries, told apart by [`Header::extra`]: mutex, queue, …
     Other,
 }
 

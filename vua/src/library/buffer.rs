@@ -17,8 +17,8 @@ const SEGMENT: usize = 4 * BYTES;
 /// What one formatted number may take.
 const SHORT: usize = 512;
 
-/// The largest string: so that a length plus anything reasonable never overflows (Lua's own limit is of that order).
-pub(crate) const MAX_STRING: usize = (1 << 46) - 1;
+/// The largest string that a function makes out of shorter ones by a count: what fits a C `int`, as in Lua.
+pub(crate) const MAX_STRING: usize = i32::MAX as usize;
 
 /// See the module.
 #[derive(Default)]

@@ -13,12 +13,13 @@ pub struct Builder<'a> {
     globals: Gc<Table>,
     strings: Option<Gc<Table>>,
     tasks: Option<Gc<Table>>,
+    files: Option<Gc<Table>>,
 }
 
 impl<'a> Builder<'a> {
     /// Nothing defined yet.
     pub fn new(heap: &'static Heap, local: &'a LocalHeap, globals: Gc<Table>) -> Builder<'a> {
-        Builder { heap, local, globals, strings: None, tasks: None }
+        Builder { heap, local, globals, strings: None, tasks: None, files: None }
     }
 
     /// A native function as a value, called `name` in messages.
@@ -31,6 +32,11 @@ impl<'a> Builder<'a> {
         Ok(self.heap.intern(self.local, text.as_bytes())?.value())
     }
 
+    /// A constant string of any bytes.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<Value, NeedMemory> {
+        Ok(self.heap.intern(self.local, bytes)?.value())
+    }
+
     /// An integer.
     pub fn integer(&self, i: i64) -> Result<Value, NeedMemory> {
         self.local.integer(i)
@@ -39,12 +45,22 @@ impl<'a> Builder<'a> {
     /// Sets a field of a table.
     pub fn set(&self, table: Gc<Table>, name: &str, value: Value) -> Result<(), NeedMemory> {
         let key = self.string(name)?;
+        self.set_key(table, key, value)
+    }
+
+    /// Sets an element of a table.
+    pub fn set_index(&self, table: Gc<Table>, i: i64, value: Value) -> Result<(), NeedMemory> {
+        let key = self.integer(i)?;
+        self.set_key(table, key, value)
+    }
+
+    fn set_key(&self, table: Gc<Table>, key: Value, value: Value) -> Result<(), NeedMemory> {
         loop {
             match table.set(self.local, key, value) {
                 Ok(()) => return Ok(()),
                 Err(SetError::Grow) => table.grow(self.local, key, &mut || ())?,
                 Err(SetError::NeedMemory(need)) => return Err(need),
-                // A string is a valid key, and no other task knows the table.
+                // Strings and integers are valid keys, and no other task knows the table.
                 Err(_) => return Err(NeedMemory { bytes: 0 }),
             }
         }
@@ -105,6 +121,21 @@ impl<'a> Builder<'a> {
         self.set(table, "__name", self.string("task")?)?;
         self.tasks = Some(table);
         Ok(())
+    }
+
+    /// Gives file handles their metatable.
+    pub fn set_file_metatable(&mut self, metatable: Gc<Table>) {
+        self.files = Some(metatable);
+    }
+
+    /// The metatable of file handles.
+    pub fn file_metatable(&self) -> Option<Gc<Table>> {
+        self.files
+    }
+
+    /// The core's part of the heap.
+    pub fn heap(&self) -> &LocalHeap {
+        self.local
     }
 
     /// The metatable of strings.

@@ -228,7 +228,7 @@ fn random(call: &mut Call<'_>) -> Result<Next, Throw> {
         _ => return Err(call.message("wrong number of arguments")),
     };
     if low > high {
-        return Err(call.argument_error(call.count() - 1, "interval is empty"));
+        return Err(call.argument_error(0, "interval is empty"));
     }
     let range = (high as u64).wrapping_sub(low as u64);
     // The smallest number of bits that can show the range; what lies beyond is thrown away, so that all are equally likely.

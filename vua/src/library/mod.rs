@@ -19,13 +19,17 @@ pub(crate) mod base;
 pub(crate) mod buffer;
 mod builder;
 pub mod format;
+pub(crate) mod io;
 mod matching;
 mod math;
+mod os;
 mod pack;
 pub mod pattern;
+mod screen;
 mod sort;
 mod string;
 mod table;
+mod utf8;
 
 use smp::platform::Platform;
 
@@ -35,9 +39,12 @@ use crate::heap::NeedMemory;
 
 /// Defines everything but what belongs to tasks.
 pub fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -> Result<(), NeedMemory> {
-    let _ = platform;
     base::open(builder)?;
     string::open(builder)?;
     table::open(builder)?;
-    math::open(builder)
+    math::open(builder)?;
+    utf8::open(builder)?;
+    io::open(builder)?;
+    os::open(builder, platform)?;
+    screen::open(builder, platform)
 }

@@ -180,7 +180,7 @@ fn remove(call: &mut Call<'_>) -> Result<Next, Throw> {
         let position = if given.is_nil() { size } else { call.integer_argument(1)? };
         // Valid are 1 to one more than the length, and the length itself even if it is 0.
         if position != size && (position as u64).wrapping_sub(1) > size as u64 {
-            return Err(call.argument_error(1, "position out of bounds"));
+            return Err(call.argument_error(0, "position out of bounds"));
         }
         keep(call, 1, size)?;
         keep(call, INDEX, position)?;
@@ -381,7 +381,7 @@ fn concat(call: &mut Call<'_>) -> Result<Next, Throw> {
     while i <= last {
         let value = list.get_int(i);
         if value.as_str().is_none() && !value.is_number() {
-            return Err(call.message(format_args!("invalid value (at index {i}) in table for 'concat'")));
+            return Err(call.message(format_args!("invalid value ({}) at index {i} in table for 'concat'", call.type_name(value))));
         }
         // In the frame, for others may change the list while a long string is copied.
         call.set(CALLEE, value);
