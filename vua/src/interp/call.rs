@@ -100,6 +100,11 @@ impl Core {
                                 self.pc = pc.sub(1);
                                 return Ok(());
                             }
+                            Continuation::AgainOpen => {
+                                self.open = get(base.sub(4), 0).as_integer().unwrap_or(0) as usize;
+                                self.pc = pc.sub(1);
+                                return Ok(());
+                            }
                             Continuation::Unwind => return Err(Leave::Throw(Throw::Value(Value::from_bits(*base.sub(4))))),
                             Continuation::Condition | Continuation::NegatedCondition => {
                                 self.branch(value.is_truthy() == (then == Continuation::Condition));
@@ -186,7 +191,7 @@ impl Core {
 
     /// Runs a native's step and does what it asks for.
     fn run_native(&mut self, step: Step) -> Flow {
-        let base = self.ensure(self.base, step.count.max(step.results) + SLACK)?;
+        let base = self.ensure(self.base, step.count.max(step.results))?;
         self.base = base;
         // SAFETY: the function in a native's frame is a native function, and its word the address of a `NativeFn`.
         let function: NativeFn = unsafe {
