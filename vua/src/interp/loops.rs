@@ -171,8 +171,9 @@ pub(super) fn join(vm: &mut Vm, ins: u32) -> Flow {
 const SPLIT_DEPTH: usize = 4096;
 
 impl Core {
-    /// Splits the outermost loop on the running task's stack that has iterations left: the later half becomes a task of its own.
-    pub(crate) fn split(&mut self) -> Result<Option<Gc<Task>>, crate::heap::NeedMemory> {
+    /// Splits the outermost loop on the running task's stack that has iterations left: the later half becomes a task of its own;
+    /// or, with `whole`, everything after the iteration that is running.
+    pub(crate) fn split(&mut self, whole: bool) -> Result<Option<Gc<Task>>, crate::heap::NeedMemory> {
         let mut outermost = None;
         let mut walk = Some(Frame { base: self.base, pc: self.pc });
         let mut depth = 0;
@@ -185,7 +186,7 @@ impl Core {
                 if !head
                     && let Some(proto) = self.frame_proto(frame)
                     && proto.parallel_body
-                    && let Some(half) = half_of(frame.base)
+                    && let Some(half) = cut(frame.base, whole)
                 {
                     outermost = Some((frame.base, half));
                 }
@@ -225,11 +226,12 @@ impl Core {
     }
 }
 
-/// Where a loop's remaining iterations are cut: the last index of the earlier half and the first of the later one; `None` if there are none left.
+/// Where a loop's remaining iterations are cut, in the middle or (`whole`) before the first: the last index of what is kept and the
+/// first of what is given away; `None` if there are none left.
 ///
 /// # Safety
 /// `base` is the frame of a parallel loop's body whose head has run.
-unsafe fn half_of(base: *mut u64) -> Option<(Number, Number)> {
+unsafe fn cut(base: *mut u64, whole: bool) -> Option<(Number, Number)> {
     // SAFETY: its first registers are index, limit and step.
     let (index, limit, step) = unsafe { (get(base, 0), get(base, 1), get(base, 2)) };
     if let (Some(i), Some(end), Some(by)) = (index.as_integer(), limit.as_integer(), step.as_integer()) {
@@ -239,7 +241,7 @@ unsafe fn half_of(base: *mut u64) -> Option<(Number, Number)> {
         if left == 0 {
             return None;
         }
-        let kept = left / 2;
+        let kept = if whole { 0 } else { left / 2 };
         let last = i.wrapping_add(by.wrapping_mul(kept as i64));
         return Some((Number::Integer(last), Number::Integer(last.wrapping_add(by))));
     }
@@ -250,6 +252,6 @@ unsafe fn half_of(base: *mut u64) -> Option<(Number, Number)> {
     if left < 1.0 || !exact(i) || !exact(by) || !exact(left) {
         return None;
     }
-    let last = i + by * number::floor(left / 2.0);
+    let last = i + by * if whole { 0.0 } else { number::floor(left / 2.0) };
     Some((Number::Float(last), Number::Float(last + by)))
 }

@@ -117,12 +117,16 @@ impl Vm {
         core.task = None;
         match exit {
             Exit::Waiting => {
+                let until = core.wait.take().unwrap_or(WaitFor::Turn);
+                if !matches!(until, WaitFor::Growth(_) | WaitFor::Handshake(_)) {
+                    core.give_away();
+                }
                 core.save(task);
                 task.set_state(State::Waiting);
-                let until = core.wait.take().unwrap_or(WaitFor::Turn);
                 core.wait_for(task, until)
             }
             Exit::Preempted => {
+                core.give_away();
                 core.save(task);
                 task.set_state(State::Ready);
                 core.counters.preemptions += 1;
@@ -180,7 +184,7 @@ impl Core {
         }
         if bits & HUNGRY != 0 && self.worker().share() {
             // Without memory for a piece, the loop goes on in one.
-            if let Ok(Some(piece)) = self.split() {
+            if let Ok(Some(piece)) = self.split(false) {
                 engine.count_spawn(self.cpu);
                 self.worker().spawn(piece);
             }
@@ -229,6 +233,16 @@ impl Core {
         if !self.beating {
             self.beating = true;
             self.engine.platform().heartbeat(self.cpu, TURN);
+        }
+    }
+
+    /// Makes tasks of all iterations that are left of the loops on the suspended task's stack: what it waits for, or spins for, may
+    /// be among them.
+    fn give_away(&mut self) {
+        // Without memory for a piece, the iterations stay where they are.
+        while let Ok(Some(piece)) = self.split(true) {
+            self.engine.count_spawn(self.cpu);
+            self.worker().spawn(piece);
         }
     }
 
