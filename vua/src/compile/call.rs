@@ -193,6 +193,10 @@ impl<'c> Compiler<'c> {
     }
 
     fn table(&mut self, items: &[Item], position: Position) -> Coded<Expression> {
+        if items.is_empty() {
+            let at = self.emit_ad(Op::TNEW, 0, 0)?;
+            return Ok(Expression::new(Operand::Relocatable(at), position));
+        }
         let table = self.reserve(1)?;
         let positional = items
             .iter()

@@ -129,7 +129,7 @@ impl<'c> Compiler<'c> {
 
     fn add_break(&mut self, index: usize, jump: i32) {
         let mut list = self.f.blocks[index].breaks;
-        self.f.join(&mut list, jump);
+        self.f.prepend(&mut list, jump);
         self.f.blocks[index].breaks = list;
     }
 
@@ -231,7 +231,7 @@ impl<'c> Compiler<'c> {
         let parallel = self.chunk.functions[self.f.id.0 as usize].parallel;
         for goto in core::mem::take(&mut self.f.gotos) {
             let mut message = format!(
-                "no visible label '{}' for goto at line {}",
+                "no visible label '{}' for <goto> at line {}",
                 goto.name, goto.position.line
             );
             if parallel {
@@ -294,7 +294,7 @@ impl<'c> Compiler<'c> {
             self.block(block)?;
             if !last {
                 let escape = self.jump()?;
-                self.f.join(&mut escapes, escape);
+                self.f.prepend(&mut escapes, escape);
             }
             self.f.patch_conditions_here(next);
         }

@@ -146,7 +146,7 @@ impl FunctionState {
         self.code[at as usize] = jump(op, target as i32 - (at + 1));
     }
 
-    /// Appends the jumps of one list to another.
+    /// Appends the jumps of one list to another, whose length it takes.
     pub fn join(&mut self, list: &mut i32, more: i32) {
         if more == NO_JUMP {
             return;
@@ -164,6 +164,12 @@ impl FunctionState {
             last = next;
         }
         self.fix_jump(last, more as usize);
+    }
+
+    /// Puts a short list before another, so that a list grows in constant time.
+    pub fn prepend(&mut self, list: &mut i32, mut first: i32) {
+        self.join(&mut first, *list);
+        *list = first;
     }
 
     /// The next instruction, which something jumps to.

@@ -110,3 +110,6 @@ pub fn compile(source: &[u8], chunk_name: &str) -> Result<Function, Vec<Diagnost
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

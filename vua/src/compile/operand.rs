@@ -218,7 +218,7 @@ impl Compiler<'_> {
         self.discharge_to(e, register)?;
         let comparison = match e.operand {
             Operand::Jump(at) => {
-                self.f.join(&mut e.if_true, at);
+                self.f.prepend(&mut e.if_true, at);
                 true
             }
             _ => false,
@@ -390,7 +390,7 @@ impl Compiler<'_> {
             _ => self.jump_on(e, false)?,
         };
         self.f.position = position;
-        self.f.join(&mut e.if_false, jump);
+        self.f.prepend(&mut e.if_false, jump);
         self.f.patch_conditions_here(e.if_true);
         e.if_true = NO_JUMP;
         Ok(())
@@ -406,7 +406,7 @@ impl Compiler<'_> {
             _ => self.jump_on(e, true)?,
         };
         self.f.position = position;
-        self.f.join(&mut e.if_true, jump);
+        self.f.prepend(&mut e.if_true, jump);
         self.f.patch_conditions_here(e.if_false);
         e.if_false = NO_JUMP;
         Ok(())

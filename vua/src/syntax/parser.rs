@@ -323,7 +323,7 @@ impl Parser<'_> {
             if *self.token() == Token::End {
                 break;
             }
-            let _: Parsed<()> = self.fail_near("'<eof>' expected");
+            let _: Parsed<()> = self.fail_near("<eof> expected");
             self.advance();
         }
         let last_line = self.current.position.line;
