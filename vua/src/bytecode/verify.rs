@@ -4,7 +4,7 @@
 //! calls and loops lie in the frame and touch no raw register; a comparison is followed by its jump; backward jumps pass
 //! safepoints; control does not run off the end. Then two properties of every path, by a forward analysis until
 //! nothing changes: a register that is used as a cell holds one (the greatest fixed point: a set of registers for each instruction, joined by
-//! intersection), and an open number of results is consumed by the very next instruction.
+//! intersection), and an open number of results is consumed by the very next instruction, but for a `CLOSE` before a `RETM`.
 //!
 //! Time is proportional to the code's length times the number of registers at worst; nesting of functions is bounded.
 
@@ -353,15 +353,20 @@ impl Checker<'_> {
         // An M form must come right behind what opened, on every path: nothing else leads to it.
         let mut at = 0;
         let mut previous: Option<(Op, u32)> = None;
+        let mut before: Option<(Op, u32)> = None;
+        let opens = |(op, word): (Op, u32)| (matches!(op, Op::CALL | Op::CALLM) && c(word) == 0) || (op == Op::VARG && d(word) == 0);
         while at < f.code.len() {
             let word = f.code[at];
             let Some(op) = Op::of(word) else { return self.error(Some(at), "no such instruction") };
             if matches!(op, Op::CALLM | Op::TCALLM | Op::RETM | Op::TLISTM) {
-                let behind = previous.is_some_and(|(op, word)| (matches!(op, Op::CALL | Op::CALLM) && c(word) == 0) || (op == Op::VARG && d(word) == 0));
-                if !behind || self.is_target(at) {
+                let behind = previous.is_some_and(opens);
+                let behind_close = previous.is_some_and(|(op, _)| op == Op::CLOSE) && before.is_some_and(opens);
+                let closed = behind_close && op == Op::RETM && !self.is_target(at - 1);
+                if !(behind || closed) || self.is_target(at) {
                     return self.error(Some(at), "no open number of results comes before this");
                 }
             }
+            before = previous;
             previous = Some((op, word));
             at += 1 + (op.row().extension != Extension::None) as usize;
         }
@@ -377,6 +382,8 @@ impl Checker<'_> {
             Some(Op::TCALLM) => a(word) + 2 + d(word) == first,
             Some(Op::RETM) => a(word) + d(word) == first,
             Some(Op::TLISTM) => a(word) + 1 + d(word) == first,
+            // A return of open results may close variables first.
+            Some(Op::CLOSE) => self.function.code.get(at + 1).is_some_and(|word| Op::of(*word) == Some(Op::RETM) && a(*word) + d(*word) == first),
             _ => false,
         }
     }

@@ -6,12 +6,14 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use super::core_state::{Core, Vm};
 use super::dispatch::{closure_of, get, put};
 use super::frame::{Continuation, Frame, Link};
 use super::throw::{Flow, fail};
-use crate::bytecode::instructions::a;
+use crate::bytecode::Op;
+use crate::bytecode::instructions::{a, d};
 use crate::engine::Metamethod;
 use crate::value::Value;
 
@@ -86,7 +88,7 @@ pub(super) fn mark(vm: &mut Vm, ins: u32) -> Flow {
     Ok(())
 }
 
-/// `CLOSE` while something is to be closed.
+/// `CLOSE` while something is to be closed. Before a `RETM` the open results stay where they are, and the call is made above them.
 pub(super) fn close(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
     // SAFETY: the verifier proved the register.
@@ -95,5 +97,23 @@ pub(super) fn close(vm: &mut Vm, ins: u32) -> Flow {
     // SAFETY: the slot is in the frame.
     let value = unsafe { get(slot, 0) };
     let handler = core.engine.metamethod(value, Metamethod::Close);
-    core.call_metamethod(handler, &[value, Value::NIL], Continuation::Again, 0)
+    // SAFETY: an instruction follows every `CLOSE`.
+    let next = unsafe { (*core.pc).load(Ordering::Relaxed) };
+    if Op::of(next) != Some(Op::RETM) {
+        return core.call_metamethod(handler, &[value, Value::NIL], Continuation::Again, 0);
+    }
+    // SAFETY: the open results end there; `ensure_base` makes room for the call above them.
+    unsafe {
+        let registers = closure_of(core.base).proto().registers as usize;
+        let distance = registers.max(a(next) + d(next) + core.open) + 4;
+        core.ensure_base(distance)?;
+        let callee = core.base.add(distance);
+        put(callee.sub(4), 0, Value::inline_integer(core.open as i64).unwrap_or(Value::NIL));
+        *callee.sub(3) = core.pc.expose_provenance() as u64;
+        put(callee.sub(2), 0, handler);
+        *callee.sub(1) = Link::Metamethod { distance, then: Continuation::AgainOpen, operand: 0 }.encode();
+        put(callee, 0, value);
+        put(callee, 1, Value::NIL);
+        core.enter_function(callee, 2)
+    }
 }

@@ -40,6 +40,8 @@ pub(crate) enum Continuation {
     Again = 5,
     /// They are dropped, and the error in `base[-4]` goes on unwinding: what was called closed a variable on its way.
     Unwind = 6,
+    /// As `Again`, where open results stand below what was called; `base[-4]` says how many.
+    AgainOpen = 7,
 }
 
 /// A link word, taken apart.
@@ -86,7 +88,8 @@ impl Link {
                     3 => Continuation::Discard,
                     4 => Continuation::Concatenate,
                     5 => Continuation::Again,
-                    _ => Continuation::Unwind,
+                    6 => Continuation::Unwind,
+                    _ => Continuation::AgainOpen,
                 },
                 operand: (word >> 32) as u8,
             },
@@ -151,7 +154,7 @@ mod tests {
             Link::Native { protected: true, distance: 999_999, state: 65_535, count: 1_000_000 } => {}
             other => panic!("{other:?}"),
         }
-        for then in [Continuation::Store, Continuation::Condition, Continuation::NegatedCondition, Continuation::Discard, Continuation::Concatenate, Continuation::Again, Continuation::Unwind] {
+        for then in [Continuation::Store, Continuation::Condition, Continuation::NegatedCondition, Continuation::Discard, Continuation::Concatenate, Continuation::Again, Continuation::Unwind, Continuation::AgainOpen] {
             match Link::decode((Link::Metamethod { distance: 77, then, operand: 249 }).encode()) {
                 Link::Metamethod { distance: 77, then: found, operand: 249 } => assert_eq!(found, then),
                 other => panic!("{other:?}"),
