@@ -223,13 +223,15 @@ impl Call<'_> {
         let frame = Frame { base: self.core.base, pc: core::ptr::null() };
         // SAFETY: the native's frame is on the running task's stack.
         let called = unsafe { frame.caller() }.and_then(|caller| self.core.called_name(caller));
-        if called.is_some_and(|name| name.starts_with("method")) {
+        // What the program calls it, if that is known: the word in quotes.
+        let name = called.as_deref().and_then(|called| called.split('\'').nth(1)).unwrap_or(self.name());
+        if called.as_deref().is_some_and(|called| called.starts_with("method")) {
             number -= 1;
             if number == 0 {
-                return Throw::Message(format!("calling '{}' on bad self ({text})", self.name()));
+                return Throw::Message(format!("calling '{name}' on bad self ({text})"));
             }
         }
-        Throw::Message(format!("bad argument #{number} to '{}' ({text})", self.name()))
+        Throw::Message(format!("bad argument #{number} to '{name}' ({text})"))
     }
 
     /// The error for argument `i`, which is not of the type that was expected.

@@ -288,6 +288,18 @@ impl Call<'_> {
         Ok(NativeFunction::new(&self.core.heap, function as *const (), name, captures)?.value())
     }
 
+    /// A closure of a verified main chunk, in the program's globals or another environment.
+    pub(crate) fn main_closure(&mut self, function: &crate::bytecode::Function, environment: Option<Value>) -> Result<Value, Throw> {
+        let closure = self.engine().closure(&self.core.heap, function)?;
+        if let Some(environment) = environment
+            && !function.captures.is_empty()
+        {
+            // SAFETY: a main chunk's only capture is its environment, a value; nobody else knows the closure yet.
+            unsafe { closure.set_capture(0, environment) };
+        }
+        Ok(closure.value())
+    }
+
     /// A new table with room for `dense` keys from 1 on and `nodes` others, at most 2048 in all.
     pub(crate) fn new_table(&mut self, dense: usize, nodes: usize) -> Result<Gc<Table>, Throw> {
         Ok(Table::new(&self.core.heap, dense, nodes)?)

@@ -8,7 +8,7 @@ use smp::platform::Stream;
 
 use super::Builder;
 use super::access::Fetched;
-use super::buffer::{Buffer, long_string};
+use super::buffer::Buffer;
 use crate::heap::{NeedMemory, flags};
 use crate::interp::native::{Call, Next, Throw};
 use crate::number::{self, Number};
@@ -479,9 +479,4 @@ fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
         }
     };
     Ok(Next::One(value))
-}
-
-/// A string of bytes that live outside the heap; slot `slot` of the frame may be used.
-pub(crate) fn text(call: &mut Call<'_>, bytes: &[u8], slot: usize) -> Result<Value, Throw> {
-    long_string(call, bytes, slot)
 }

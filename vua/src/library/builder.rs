@@ -66,13 +66,20 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A table of functions.
-    pub fn table(&self, functions: &[(&'static str, NativeFn)]) -> Result<Gc<Table>, NeedMemory> {
+    /// A table of functions, which messages call by their names behind `prefix`.
+    pub fn table(&self, prefix: &str, functions: &[(&'static str, NativeFn)]) -> Result<Gc<Table>, NeedMemory> {
         let table = Table::new(self.local, 0, functions.len())?;
         for (name, function) in functions {
-            self.set(table, name, self.function(name, *function, &[])?)?;
+            self.define(table, prefix, name, *function, &[])?;
         }
         Ok(table)
+    }
+
+    /// Sets a field of a table to a function, which messages call by its name behind `prefix`.
+    pub fn define(&self, table: Gc<Table>, prefix: &str, name: &str, function: NativeFn, captures: &[Value]) -> Result<(), NeedMemory> {
+        // An engine lives for good, and so do the names of its functions.
+        let full: &'static str = alloc::format!("{prefix}{name}").leak();
+        self.set(table, name, self.function(full, function, captures)?)
     }
 
     /// Defines a global function.
@@ -87,7 +94,7 @@ impl<'a> Builder<'a> {
 
     /// Defines a global table of functions.
     pub fn library(&self, name: &str, functions: &[(&'static str, NativeFn)]) -> Result<Gc<Table>, NeedMemory> {
-        let table = self.table(functions)?;
+        let table = self.table(&alloc::format!("{name}."), functions)?;
         self.global_value(name, table.value())?;
         Ok(table)
     }

@@ -5,7 +5,7 @@
 //! | [`builder`] | how functions and tables of functions are defined |
 //! | [`access`] | reading and writing as a program would, metamethods included, from a native's steps |
 //! | [`buffer`] | text that is being put together |
-//! | [`base`], [`string`], [`matching`], [`pack`], [`table`], [`sort`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
+//! | [`base`], [`load`], [`string`], [`matching`], [`pack`], [`table`], [`sort`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
 //! | [`pattern`], [`format`] | patterns and `string.format`'s directives, which know no heap |
 //!
 //! Every native here keeps these rules:
@@ -20,6 +20,7 @@ pub(crate) mod buffer;
 mod builder;
 pub mod format;
 pub(crate) mod io;
+mod load;
 mod matching;
 mod math;
 mod os;
@@ -40,6 +41,7 @@ use crate::heap::NeedMemory;
 /// Defines everything but what belongs to tasks.
 pub fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -> Result<(), NeedMemory> {
     base::open(builder)?;
+    load::open(builder)?;
     string::open(builder)?;
     table::open(builder)?;
     math::open(builder)?;

@@ -19,7 +19,7 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     builder.set(library, "charpattern", builder.bytes(b"[\0-\x7F\xC2-\xFD][\x80-\xBF]*")?)?;
     let strict = builder.function("for iterator", |call| following(call, true), &[])?;
     let lax = builder.function("for iterator", |call| following(call, false), &[])?;
-    builder.set(library, "codes", builder.function("codes", codes, &[strict, lax])?)
+    builder.define(library, "utf8.", "codes", codes, &[strict, lax])
 }
 
 fn is_continuation(byte: u8) -> bool {

@@ -24,7 +24,7 @@ pub(crate) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     builder.library("task", &[("self", this), ("yield", give_way), ("sleep", sleep)])?;
     builder.library("atomic", &[("add", atomic_add), ("load", atomic_load), ("store", atomic_store), ("exchange", atomic_exchange), ("cas", atomic_cas)])?;
     builder.library("cpu", &[("id", cpu_id), ("count", cpu_count)])?;
-    let methods = builder.table(&[("join", join), ("pjoin", pjoin), ("status", status)])?;
+    let methods = builder.table("", &[("join", join), ("pjoin", pjoin), ("status", status)])?;
     builder.set_task_methods(methods)
 }
 

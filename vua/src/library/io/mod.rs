@@ -56,7 +56,7 @@ const OUTPUT: i64 = 2;
 /// Defines the library.
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     let library = builder.library("io", &[("open", open_file), ("type", type_of)])?;
-    let methods = builder.table(&[
+    let methods = builder.table("", &[
         ("close", file_close),
         ("flush", file_flush),
         ("lines", file_lines),
@@ -89,7 +89,7 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
         ("read", io_read),
         ("write", io_write),
     ] {
-        builder.set(library, name, builder.function(name, function, &[defaults.value()])?)?;
+        builder.define(library, "io.", name, function, &[defaults.value()])?;
     }
     Ok(())
 }

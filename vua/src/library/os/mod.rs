@@ -30,7 +30,7 @@ pub(super) fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -
         ],
     )?;
     let started = builder.integer(platform.now() as i64)?;
-    builder.set(library, "clock", builder.function("clock", clock, &[started])?)
+    builder.define(library, "os.", "clock", clock, &[started])
 }
 
 /// Seconds since the program began: the time that passed, for the time that the cores spent would add them up.

@@ -1,0 +1,187 @@
+//! `load`, `loadfile` and `dofile` (reference manual, 6.1): source text to functions, while the program runs.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Builder;
+use super::access::Pace;
+use super::buffer::Buffer;
+use super::table::is_function;
+use crate::heap::NeedMemory;
+use crate::interp::native::{Call, Next, Throw};
+use crate::value::Value;
+
+/// Defines the functions.
+pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
+    builder.global("dofile", dofile)?;
+    builder.global("load", load)?;
+    builder.global("loadfile", loadfile)
+}
+
+/// The longest name of a chunk that is shown (`LUA_IDSIZE`, its terminator not counted).
+const LONGEST: usize = 59;
+
+/// How messages name a chunk: `=name` and `@name` as that name, anything else is the source itself, of which the first line is shown.
+fn shown_name(name: &[u8]) -> String {
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match name {
+        [b'=', rest @ ..] => lossy(&rest[..rest.len().min(LONGEST)]),
+        [b'@', rest @ ..] if rest.len() <= LONGEST => lossy(rest),
+        [b'@', rest @ ..] => format!("...{}", lossy(&rest[rest.len() - (LONGEST - 3)..])),
+        source => {
+            // `[string "`, `...` and `"]` take 14 characters.
+            let line = source.split(|b| *b == b'\n').next().unwrap_or(source);
+            if line.len() == source.len() && line.len() < LONGEST - 14 {
+                format!("[string \"{}\"]", lossy(line))
+            } else {
+                format!("[string \"{}...\"]", lossy(&line[..line.len().min(LONGEST - 14)]))
+            }
+        }
+    }
+}
+
+/// The function that a source text is, or nil and a message, in slots `at` and `at + 1`.
+///
+/// The compiler runs to its end without a safepoint: sources are short next to what they do.
+fn compile(call: &mut Call<'_>, source: &[u8], name: &[u8], mode: &[u8], environment: Option<Value>, at: usize) -> Result<Next, Throw> {
+    let shown = shown_name(name);
+    let binary = source.first() == Some(&0x1b);
+    if binary || !mode.contains(&b't') {
+        let kind = if binary { "binary" } else { "text" };
+        let mode = String::from_utf8_lossy(mode);
+        return refused(call, format!("attempt to load a {kind} chunk (mode is '{mode}')"), at);
+    }
+    let function = match crate::compile::compile(source, &shown) {
+        Ok(function) => function,
+        Err(diagnostics) => {
+            let text = diagnostics.first().map_or(String::new(), |d| d.one_line());
+            return refused(call, text, at);
+        }
+    };
+    if let Err(error) = crate::bytecode::verify(&function) {
+        return refused(call, format!("{shown}: bytecode refused: {error}"), at);
+    }
+    Ok(Next::One(call.main_closure(&function, environment)?))
+}
+
+fn refused(call: &mut Call<'_>, text: String, at: usize) -> Result<Next, Throw> {
+    let text = call.string(text.as_bytes())?;
+    call.set(at, Value::NIL);
+    call.set(at + 1, text);
+    Ok(Next::Many { at, count: 2 })
+}
+
+/// `load(chunk [, chunkname [, mode [, env]]])`. The pieces that a function gives lie in a table in slot `PIECES`.
+fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
+    const PIECES: usize = 4;
+    const CALLEE: usize = 5;
+    call.settle(4);
+    let chunk = call.slot(0);
+    if call.state() == 0 {
+        for i in [1, 2] {
+            if !call.slot(i).is_nil() {
+                call.bytes_argument(i)?;
+            }
+        }
+    }
+    let text = |call: &Call<'_>, slot: usize| call.slot(slot).as_str().map(|s| s.bytes());
+    let mode = text(call, 2).unwrap_or(b"bt");
+    // An environment that is given counts even if it is nil.
+    let environment = (call.count() > 3).then(|| call.slot(3));
+    if chunk.as_str().is_some() || chunk.is_number() {
+        let source = call.bytes_argument(0)?.bytes();
+        let name = text(call, 1).unwrap_or(source);
+        return compile(call, source, name, mode, environment, CALLEE);
+    }
+    if !is_function(chunk) {
+        return Err(call.type_error(0, "function"));
+    }
+    if call.state() == 0 {
+        let pieces = call.new_table(4, 0)?;
+        call.set(PIECES, pieces.value());
+        return Ok(call.prepare(CALLEE, chunk, &[], 1));
+    }
+    let Some(pieces) = call.slot(PIECES).as_table() else { return Ok(Next::Nothing) };
+    let piece = call.result(CALLEE);
+    match piece.as_str() {
+        Some(piece) if piece.len() > 0 => {
+            call.append(pieces, piece.value())?;
+            return Ok(call.prepare(CALLEE, chunk, &[], 1));
+        }
+        None if !piece.is_nil() => return refused(call, "reader function must return a string".into(), CALLEE),
+        _ => {}
+    }
+    let mut buffer = Buffer::new();
+    let mut pace = Pace::default();
+    for i in 1..=pieces.length() {
+        if let Some(piece) = pieces.get_int(i).as_str() {
+            buffer.extend(call, piece.bytes())?;
+        }
+        pace.step(call)?;
+    }
+    let source = buffer.into_bytes(call)?;
+    let name = text(call, 1).unwrap_or(b"=(load)");
+    compile(call, &source, name, mode, environment, CALLEE)
+}
+
+/// The content of the file that argument 0 names; or the message why there is none.
+fn read_file(call: &mut Call<'_>) -> Result<Result<(String, Vec<u8>), String>, Throw> {
+    let name = call.bytes_argument(0)?;
+    let Some(name) = name.to_utf8().map(String::from) else { return Err(call.argument_error(0, "invalid file name")) };
+    let mut source = Vec::new();
+    let mut full = false;
+    let read = call.platform().read_file(&name, &mut |bytes| match source.try_reserve_exact(bytes.len()) {
+        Ok(()) => source.extend_from_slice(bytes),
+        Err(_) => full = true,
+    });
+    if full {
+        return Err(Throw::NeedMemory(NeedMemory { bytes: 1 << 20 }));
+    }
+    Ok(match read {
+        Ok(()) => Ok((name, source)),
+        Err(_) => Err(format!("cannot open {name}")),
+    })
+}
+
+/// `loadfile(filename [, mode [, env]])`.
+fn loadfile(call: &mut Call<'_>) -> Result<Next, Throw> {
+    call.settle(3);
+    let mode = if call.slot(1).is_nil() { &b"bt"[..] } else { call.bytes_argument(1)?.bytes() };
+    let environment = (call.count() > 2).then(|| call.slot(2));
+    let at = call.count().max(3);
+    match read_file(call)? {
+        Ok((name, source)) => compile(call, &source, format!("@{name}").as_bytes(), mode, environment, at),
+        Err(text) => refused(call, text, at),
+    }
+}
+
+/// `dofile(filename)`.
+fn dofile(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let at = call.count().max(1);
+    let (name, source) = read_file(call)?.map_err(|text| call.message(text))?;
+    match compile(call, &source, format!("@{name}").as_bytes(), b"t", None, at)? {
+        Next::One(function) => {
+            call.set(at, function);
+            Ok(Next::TailCall { at, arguments: 0 })
+        }
+        // nil and a message: a source with an error.
+        _ => Err(Throw::Value(call.slot(at + 1))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown_name;
+
+    #[test]
+    fn names_of_chunks() {
+        assert_eq!(shown_name(b"return 1"), "[string \"return 1\"]");
+        assert_eq!(shown_name(b"a\nb"), "[string \"a...\"]");
+        assert_eq!(shown_name(&[b'x'; 44]), alloc::format!("[string \"{}\"]", "x".repeat(44)));
+        assert_eq!(shown_name(&[b'x'; 45]), alloc::format!("[string \"{}...\"]", "x".repeat(45)));
+        assert_eq!(shown_name(b"=stdin"), "stdin");
+        assert_eq!(shown_name(b"@a/b.lua"), "a/b.lua");
+        assert_eq!(shown_name(&[&b"@"[..], &[b'y'; 100]].concat()), alloc::format!("...{}", "y".repeat(56)));
+    }
+}
