@@ -143,6 +143,28 @@ fn large_objects_come_and_go() {
 }
 
 #[test]
+fn a_block_that_was_used_before_is_zeroed() {
+    let heap = Memory::heap(MIB);
+    let local = LocalHeap::new(heap, 0);
+    // All of the heap's memory, written to and given back.
+    let large: Vec<_> = (0..MIB / BLOCK_BYTES)
+        .map(|_| local.alloc(PAYLOAD_BYTES).unwrap())
+        .collect();
+    for object in large {
+        // SAFETY: ours, that long, and known to nobody else.
+        unsafe {
+            object.write_bytes(0xff, PAYLOAD_BYTES);
+            local.free(object.cast(), PAYLOAD_BYTES);
+        }
+    }
+    for _ in 0..PAYLOAD_BYTES / 8192 {
+        let cell = local.alloc(8192).unwrap();
+        // SAFETY: ours and that long.
+        assert!((0..8192).all(|i| unsafe { cell.add(i).read() } == 0));
+    }
+}
+
+#[test]
 fn a_limit_stops_one_program_and_no_other() {
     let heap = Memory::heap(64 * MIB);
     let local = LocalHeap::new(heap, 0);
