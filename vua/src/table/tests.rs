@@ -193,7 +193,7 @@ fn against_model(seed: u64, span: u64, steps: usize, share_at: usize) {
 
 #[test]
 fn a_table_does_what_a_map_does() {
-    let (seeds, steps) = if cfg!(miri) { (2, 300) } else { (40, 6000) };
+    let (seeds, steps) = if cfg!(miri) { (3, 120) } else { (40, 6000) };
     for seed in 1..=seeds {
         let span = [8, 60, 400, 3000][seed as usize % 4];
         // Never shared, shared from the start, shared on the way.
