@@ -66,7 +66,7 @@ pub(super) fn get(vm: &mut Vm, ins: u32) -> Flow {
                     Op::GGET => alloc::string::String::from(" (upvalue '_ENV')"),
                     _ => core.variable(Some(b(ins))),
                 };
-                return fail(index_error(core, object, &named, key, op));
+                return fail(index_error(core, object, &named));
             }
             handler
         };
@@ -78,17 +78,9 @@ pub(super) fn get(vm: &mut Vm, ins: u32) -> Flow {
     fail("'__index' chain too long; possibly a loop".into())
 }
 
-/// The message of an index into something that has none: it names what was indexed, or else the key.
-fn index_error(core: &Core, object: Value, named: &str, key: Value, op: Op) -> alloc::string::String {
-    let mut message = format!("attempt to index a {} value{}", core.engine.type_name(object), named);
-    if named.is_empty()
-        && let Some(key) = key.as_str()
-        && let Some(key) = key.to_utf8()
-    {
-        let what = if op == Op::SELF { "method" } else { "field" };
-        message.push_str(&format!(" ({what} '{key}')"));
-    }
-    message
+/// The message of an index into something that has none.
+fn index_error(core: &Core, object: Value, named: &str) -> alloc::string::String {
+    format!("attempt to index a {} value{}", core.engine.type_name(object), named)
 }
 
 /// `GSET`, `TSET`, `TSETS`, `TSETI`.
@@ -139,7 +131,7 @@ pub(super) fn set(vm: &mut Vm, ins: u32) -> Flow {
                     Op::GSET => alloc::string::String::from(" (upvalue '_ENV')"),
                     _ => core.variable(Some(b(ins))),
                 };
-                return fail(index_error(core, object, &named, key, op));
+                return fail(index_error(core, object, &named));
             }
             handler
         };

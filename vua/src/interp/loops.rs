@@ -22,9 +22,10 @@ enum Range {
 impl Core {
     /// Lua 5.4's rules (manual 3.3.5): all integers if start and step are; the limit is then clipped; else all floats.
     fn range(&mut self, start: Value, limit: Value, step: Value) -> Result<Range, Leave> {
+        let engine = self.engine;
         let number = |value: Value, what: &str| match value.as_number() {
             Some(n) => Ok(n),
-            None => fail(format!("'for' {what} must be a number")).map(|()| Number::Integer(0)),
+            None => fail(format!("bad 'for' {what} (number expected, got {})", engine.type_name(value))),
         };
         let (s, l, t) = (number(start, "initial value")?, number(limit, "limit")?, number(step, "step")?);
         if let (Number::Integer(i), Number::Integer(by)) = (s, t) {

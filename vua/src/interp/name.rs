@@ -141,12 +141,9 @@ impl Core {
             Op::SELF if register == a(instruction) => field(index).map(|name| format!("method '{name}'")),
             Op::TGETI => Some("field '?'".into()),
             Op::TGET => {
-                let key = writer(proto, crate::bytecode::instructions::c(instruction), index)?;
-                let key = word(proto, key);
-                if Op::of(key)? == Op::KVAL {
-                    return text(*proto.constants().get(d(key))?).map(|name| format!("field '{name}'"));
-                }
-                None
+                let key = writer(proto, crate::bytecode::instructions::c(instruction), index).map(|key| word(proto, key));
+                let constant = key.filter(|key| Op::of(*key) == Some(Op::KVAL)).and_then(|key| text(*proto.constants().get(d(key))?));
+                Some(format!("field '{}'", constant.as_deref().unwrap_or("?")))
             }
             Op::KVAL => text(*proto.constants().get(d(instruction))?).map(|name| format!("constant '{name}'")),
             _ => None,

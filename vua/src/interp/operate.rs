@@ -66,11 +66,11 @@ fn compute(event: Metamethod, x: Number, y: Number) -> Outcome {
         M::Div => float(|x, y| x / y),
         M::Pow => float(number::power),
         M::Mod => match (x, y) {
-            (I(x), I(y)) => number::modulo(x, y).map_or(Outcome::Error("attempt to perform 'n%%0'"), Outcome::Integer),
+            (I(x), I(y)) => number::modulo(x, y).map_or(Outcome::Error("attempt to perform 'n%0'"), Outcome::Integer),
             _ => float(number::float_modulo),
         },
         M::Idiv => match (x, y) {
-            (I(x), I(y)) => number::floor_div(x, y).map_or(Outcome::Error("attempt to perform 'n//0'"), Outcome::Integer),
+            (I(x), I(y)) => number::floor_div(x, y).map_or(Outcome::Error("attempt to divide by zero"), Outcome::Integer),
             _ => float(number::float_floor_div),
         },
         _ => match (x.to_integer(), y.to_integer()) {
@@ -154,11 +154,11 @@ fn raw_binary(core: &mut Core, op: Op, ins: u32) -> Flow {
         let result = match op {
             Op::IIDIV => match number::floor_div(x as i64, y as i64) {
                 Some(i) => i as u64,
-                None => return fail("attempt to perform 'n//0'".into()),
+                None => return fail("attempt to divide by zero".into()),
             },
             Op::IMOD => match number::modulo(x as i64, y as i64) {
                 Some(i) => i as u64,
-                None => return fail("attempt to perform 'n%%0'".into()),
+                None => return fail("attempt to perform 'n%0'".into()),
             },
             Op::FMOD => number::float_modulo(fx, fy).to_bits(),
             Op::FIDIV => number::float_floor_div(fx, fy).to_bits(),
