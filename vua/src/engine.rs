@@ -144,6 +144,8 @@ pub struct Engine {
     files: crate::library::io::Files,
     main: AtomicPtr<Task>,
     main_ended: AtomicBool,
+    /// A core has found that no task is left, and reports errors that nobody joined.
+    reporting: AtomicBool,
     status: AtomicI32,
     closed: AtomicBool,
     /// Tasks that wait for a shared table's growth.
@@ -208,6 +210,7 @@ impl Engine {
             files: crate::library::io::Files::new(),
             main: AtomicPtr::new(core::ptr::null_mut()),
             main_ended: AtomicBool::new(false),
+            reporting: AtomicBool::new(false),
             status: AtomicI32::new(0),
             closed: AtomicBool::new(false),
             writers: Lock::new(Vec::new()),
@@ -443,7 +446,8 @@ impl Engine {
         self.end_if_done();
     }
 
-    /// Ends the program if no task is left. See the module for why equal sums prove it.
+    /// Ends the program if no task is left, and says whether it has ended or another core is ending it. See the module for why equal
+    /// sums prove it.
     pub(crate) fn end_if_done(&self) -> bool {
         if !self.main_ended.load(Ordering::SeqCst) {
             return self.is_closed();
@@ -453,6 +457,10 @@ impl Engine {
         let spawned: u64 = self.lives.iter().map(|l| l.spawned.load(Ordering::Acquire)).sum();
         if ended != spawned {
             return self.is_closed();
+        }
+        // One core reports and ends the program; another that found the same in the meantime must not end it first.
+        if self.reporting.swap(true, Ordering::AcqRel) {
+            return true;
         }
         let failed = core::mem::take(&mut *self.failed.lock());
         let mut status = 0;
