@@ -62,7 +62,7 @@ impl Framebuffer {
             && width > 0
             && height > 0
             && width.checked_mul(bytes)? <= pitch
-            && (bytes == 3 || (pitch % 4 == 0 && base.as_ptr().addr() % 4 == 0));
+            && (bytes == 3 || (pitch.is_multiple_of(4) && base.as_ptr().addr().is_multiple_of(4)));
         sound.then_some(Self {
             base,
             width,

@@ -166,7 +166,10 @@ unsafe impl Send for Engine {}
 
 impl Engine {
     /// An engine for all cores of the platform. It and its heap live for good.
-    pub fn new(platform: &'static dyn Platform, options: Options) -> Result<&'static Engine, NeedMemory> {
+    pub fn new(
+        platform: &'static dyn Platform,
+        options: Options,
+    ) -> Result<&'static Engine, NeedMemory> {
         let heap: &'static Heap = Box::leak(Box::new(Heap::new(platform)));
         let local = LocalHeap::new(heap, 0);
         let mut names = Vec::new();
@@ -178,10 +181,15 @@ impl Engine {
         let mut builder = Builder::new(heap, &local, globals);
         crate::library::open(&mut builder, platform)?;
         crate::task::library::open(&mut builder)?;
-        let (strings, tasks, files) = (builder.string_metatable(), builder.task_metatable(), builder.file_metatable());
+        let (strings, tasks, files) = (
+            builder.string_metatable(),
+            builder.task_metatable(),
+            builder.file_metatable(),
+        );
 
         // The engine and the cores' machines refer to each other: the engine's place comes first.
-        let place: &'static mut core::mem::MaybeUninit<Engine> = Box::leak(Box::new(core::mem::MaybeUninit::uninit()));
+        let place: &'static mut core::mem::MaybeUninit<Engine> =
+            Box::leak(Box::new(core::mem::MaybeUninit::uninit()));
         // SAFETY: nothing reads through this reference before the engine is written below.
         let engine: &'static Engine = unsafe { &*place.as_ptr() };
         let mut first = Some(local);
@@ -193,13 +201,23 @@ impl Engine {
             })
             .collect();
         // SAFETY: other cores use a machine's control only, which is all atomics; the address is stable.
-        let controls: Box<[&'static Control]> = machines.iter().map(|machine| unsafe { &(*machine.0.get()).control }).collect();
-        let seed = if options.seed == 0 { platform.entropy() } else { options.seed };
+        let controls: Box<[&'static Control]> = machines
+            .iter()
+            .map(|machine| unsafe { &(*machine.0.get()).control })
+            .collect();
+        let seed = if options.seed == 0 {
+            platform.entropy()
+        } else {
+            options.seed
+        };
         place.write(Engine {
             platform,
             heap,
             scheduler: Scheduler::new(platform, controls, seed),
-            lives: machines.iter().map(|_| CachePadded::new(Lives::default())).collect(),
+            lives: machines
+                .iter()
+                .map(|_| CachePadded::new(Lives::default()))
+                .collect(),
             machines,
             names,
             out_of_memory,
@@ -223,7 +241,12 @@ impl Engine {
     }
 
     /// Compiles and loads the program that [`work`](Self::work) will run. To be called once, before any core works.
-    pub fn load_program(&'static self, path: &str, source: &[u8], arguments: &[&[u8]]) -> Result<(), LoadError> {
+    pub fn load_program(
+        &'static self,
+        path: &str,
+        source: &[u8],
+        arguments: &[&[u8]],
+    ) -> Result<(), LoadError> {
         let function = crate::compile::compile(source, path).map_err(LoadError::Compile)?;
         crate::bytecode::verify(&function).map_err(|e| LoadError::Verify(format!("{e}")))?;
         // SAFETY: no core works yet.
@@ -231,15 +254,23 @@ impl Engine {
         let closure = self.closure(&core.heap, &function)?;
         let mut values = Vec::new();
         let list = Table::new(&core.heap, arguments.len(), 2)?;
-        list.set_int(&core.heap, 0, Str::new(&core.heap, path.as_bytes())?.value()).map_err(|_| LoadError::Memory)?;
+        list.set_int(
+            &core.heap,
+            0,
+            Str::new(&core.heap, path.as_bytes())?.value(),
+        )
+        .map_err(|_| LoadError::Memory)?;
         for (i, argument) in arguments.iter().enumerate() {
             let value = Str::new(&core.heap, argument)?.value();
-            list.set_int(&core.heap, i as i64 + 1, value).map_err(|_| LoadError::Memory)?;
+            list.set_int(&core.heap, i as i64 + 1, value)
+                .map_err(|_| LoadError::Memory)?;
             values.push(value);
         }
         if let Some(globals) = self.globals.as_table() {
             let name = self.heap.intern(&core.heap, b"arg")?.value();
-            globals.set(&core.heap, name, list.value()).map_err(|_| LoadError::Memory)?;
+            globals
+                .set(&core.heap, name, list.value())
+                .map_err(|_| LoadError::Memory)?;
         }
         // The main task's function and arguments are reached by it alone: nothing is published yet.
         let main = Task::new(&core.heap, closure.value(), &values, None)?;
@@ -250,7 +281,11 @@ impl Engine {
     }
 
     /// A closure of a compiled main chunk, with the globals as its environment.
-    pub(crate) fn closure(&self, local: &LocalHeap, function: &crate::bytecode::Function) -> Result<Gc<Closure>, NeedMemory> {
+    pub(crate) fn closure(
+        &self,
+        local: &LocalHeap,
+        function: &crate::bytecode::Function,
+    ) -> Result<Gc<Closure>, NeedMemory> {
         let proto = Proto::load(local, self.heap, function)?;
         let closure = Closure::new(local, proto, function.captures.len())?;
         if !function.captures.is_empty() {
@@ -284,7 +319,9 @@ impl Engine {
 
     /// The heartbeat of a core: to be called when what [`Platform::heartbeat`] asked for is due. Lock-free; callable from interrupt handlers.
     pub fn beat(&self, cpu: Cpu) {
-        self.scheduler.safepoints().post(cpu, smp::safepoint::HEARTBEAT);
+        self.scheduler
+            .safepoints()
+            .post(cpu, smp::safepoint::HEARTBEAT);
     }
 
     /// Tells that input has arrived or ended. Lock-free; callable from interrupt handlers.
@@ -304,7 +341,11 @@ impl Engine {
 
     /// Ends the program as `os.exit` does; statuses outside 0 to 63 become 63.
     pub fn exit(&self, status: i64) {
-        self.end(if (0..=status::LARGEST as i64).contains(&status) { status as i32 } else { status::LARGEST });
+        self.end(if (0..=status::LARGEST as i64).contains(&status) {
+            status as i32
+        } else {
+            status::LARGEST
+        });
     }
 
     /// What every core counted, as one line of JSON.
@@ -315,9 +356,12 @@ impl Engine {
                 text.push(',');
             }
             text.push_str(&format!("{{\"cpu\":{cpu}"));
-            self.scheduler.stats(cpu).each(|name, count| text.push_str(&format!(",\"{name}\":{count}")));
+            self.scheduler
+                .stats(cpu)
+                .each(|name, count| text.push_str(&format!(",\"{name}\":{count}")));
             // SAFETY: the core has stopped working, or only counts: a torn reading is a stale number.
-            let counters = unsafe { (&raw const (*self.machines[cpu].0.get()).core.counters).read() };
+            let counters =
+                unsafe { (&raw const (*self.machines[cpu].0.get()).core.counters).read() };
             text.push_str(&format!(
                 ",\"splits\":{},\"polls\":{},\"growths\":{},\"preemptions\":{}}}",
                 counters.splits, counters.polls, counters.growths, counters.preemptions
@@ -387,7 +431,11 @@ impl Engine {
             None => Value::NIL,
             Some(table) => {
                 let name = self.names[event as usize];
-                if (event as u8) < CACHED { table.metamethod(event as u8, name) } else { table.get(name) }
+                if (event as u8) < CACHED {
+                    table.metamethod(event as u8, name)
+                } else {
+                    table.get(name)
+                }
             }
         }
     }
@@ -395,7 +443,11 @@ impl Engine {
     /// The metamethod of the first operand, else of the second.
     pub(crate) fn binary_metamethod(&self, x: Value, y: Value, event: Metamethod) -> Value {
         let handler = self.metamethod(x, event);
-        if handler.is_nil() { self.metamethod(y, event) } else { handler }
+        if handler.is_nil() {
+            self.metamethod(y, event)
+        } else {
+            handler
+        }
     }
 
     /// A field of a value's metatable that has a meaning to the language, by its name.
@@ -403,7 +455,9 @@ impl Engine {
     /// # Panics
     /// If the language gives that name no meaning.
     pub(crate) fn metafield(&self, value: Value, name: &str) -> Value {
-        let Some(table) = self.metatable(value) else { return Value::NIL };
+        let Some(table) = self.metatable(value) else {
+            return Value::NIL;
+        };
         match METAMETHODS.iter().position(|known| *known == name) {
             Some(index) => table.get(self.names[index]),
             None => unreachable!("{name} is no metamethod"),
@@ -452,9 +506,17 @@ impl Engine {
         if !self.main_ended.load(Ordering::SeqCst) {
             return self.is_closed();
         }
-        let ended: u64 = self.lives.iter().map(|l| l.ended.load(Ordering::Acquire)).sum();
+        let ended: u64 = self
+            .lives
+            .iter()
+            .map(|l| l.ended.load(Ordering::Acquire))
+            .sum();
         fence(Ordering::SeqCst);
-        let spawned: u64 = self.lives.iter().map(|l| l.spawned.load(Ordering::Acquire)).sum();
+        let spawned: u64 = self
+            .lives
+            .iter()
+            .map(|l| l.spawned.load(Ordering::Acquire))
+            .sum();
         if ended != spawned {
             return self.is_closed();
         }
@@ -479,7 +541,10 @@ impl Engine {
     /// Every task waits and nothing can wake one: says so and ends the program.
     pub(crate) fn deadlock(&self) {
         if !self.is_closed() {
-            self.platform.write(Stream::Error, b"vua: deadlock: every task of the program waits for another one to end\n");
+            self.platform.write(
+                Stream::Error,
+                b"vua: deadlock: every task of the program waits for another one to end\n",
+            );
             self.end(status::ERROR);
         }
     }

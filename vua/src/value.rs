@@ -81,7 +81,11 @@ impl Value {
     /// A float; a NaN loses its payload and its sign.
     #[inline(always)]
     pub fn float(f: f64) -> Value {
-        if f.is_nan() { Value(LAST_FLOAT) } else { Value(f.to_bits()) }
+        if f.is_nan() {
+            Value(LAST_FLOAT)
+        } else {
+            Value(f.to_bits())
+        }
     }
 
     /// The result of `+ - * /` or a square root on floats that came out of values: its NaN needs no check.
@@ -94,7 +98,11 @@ impl Value {
     /// An integer that fits 48 bits, else `None`: it then needs a box ([`crate::heap::LocalHeap::integer`]).
     #[inline(always)]
     pub const fn inline_integer(i: i64) -> Option<Value> {
-        if (i << 16) >> 16 == i { Some(Value((INTEGER << TAG_SHIFT) | (i as u64 & PAYLOAD))) } else { None }
+        if (i << 16) >> 16 == i {
+            Some(Value((INTEGER << TAG_SHIFT) | (i as u64 & PAYLOAD)))
+        } else {
+            None
+        }
     }
 
     /// An integer of at most 32 bits: always inline.
@@ -147,7 +155,11 @@ impl Value {
     /// The float that it is; an integer is none.
     #[inline(always)]
     pub const fn as_float(self) -> Option<f64> {
-        if self.is_float() { Some(f64::from_bits(self.0)) } else { None }
+        if self.is_float() {
+            Some(f64::from_bits(self.0))
+        } else {
+            None
+        }
     }
 
     /// Whether it is an integer stored inline.
@@ -185,27 +197,41 @@ impl Value {
     #[inline(always)]
     pub const fn inline_add(a: Value, b: Value) -> Option<Value> {
         let (sum, overflow) = ((a.0 << 16) as i64).overflowing_add((b.0 << 16) as i64);
-        if overflow { None } else { Some(Value(((sum as u64) >> 16) | (INTEGER << TAG_SHIFT))) }
+        if overflow {
+            None
+        } else {
+            Some(Value(((sum as u64) >> 16) | (INTEGER << TAG_SHIFT)))
+        }
     }
 
     /// Difference of two inline integers, if it is inline too.
     #[inline(always)]
     pub const fn inline_sub(a: Value, b: Value) -> Option<Value> {
         let (difference, overflow) = ((a.0 << 16) as i64).overflowing_sub((b.0 << 16) as i64);
-        if overflow { None } else { Some(Value(((difference as u64) >> 16) | (INTEGER << TAG_SHIFT))) }
+        if overflow {
+            None
+        } else {
+            Some(Value(((difference as u64) >> 16) | (INTEGER << TAG_SHIFT)))
+        }
     }
 
     /// Product of two inline integers, if it is inline too.
     #[inline(always)]
     pub const fn inline_mul(a: Value, b: Value) -> Option<Value> {
         let (product, overflow) = ((a.0 << 16) as i64).overflowing_mul(b.inline_payload());
-        if overflow { None } else { Some(Value(((product as u64) >> 16) | (INTEGER << TAG_SHIFT))) }
+        if overflow {
+            None
+        } else {
+            Some(Value(((product as u64) >> 16) | (INTEGER << TAG_SHIFT)))
+        }
     }
 
     /// Whether it is a number, integer or float.
     #[inline(always)]
     pub const fn is_number(self) -> bool {
-        self.0 <= LAST_FLOAT || (self.0 >> TAG_SHIFT == INTEGER) || (self.0 >> TAG_SHIFT == BOXED_INTEGER)
+        self.0 <= LAST_FLOAT
+            || (self.0 >> TAG_SHIFT == INTEGER)
+            || (self.0 >> TAG_SHIFT == BOXED_INTEGER)
     }
 
     /// Whether it refers to an object of the heap.
@@ -229,7 +255,11 @@ impl Value {
     /// The object that it refers to, if it is a reference.
     #[inline(always)]
     pub fn object(self) -> Option<NonNull<Header>> {
-        if self.is_reference() { NonNull::new(self.address()) } else { None }
+        if self.is_reference() {
+            NonNull::new(self.address())
+        } else {
+            None
+        }
     }
 
     /// The word that stands for it in memory.

@@ -110,7 +110,9 @@ impl Frames {
     /// Nobody else uses this memory, it has not been given before, and it is readable and writable through the direct map.
     pub unsafe fn add(&mut self, start: u64, end: u64) {
         assert!(
-            start % PAGE == 0 && end % PAGE == 0 && end.div_ceil(PAGE) <= self.frames,
+            start.is_multiple_of(PAGE)
+                && end.is_multiple_of(PAGE)
+                && end.div_ceil(PAGE) <= self.frames,
             "frames outside the map"
         );
         if start >= end {
@@ -185,7 +187,7 @@ impl Frames {
     /// # Safety
     /// The block was allocated with this order (or is made of such blocks, whole), and nobody uses it any more.
     pub unsafe fn free(&mut self, block: u64, order: usize) {
-        debug_assert!(order <= MAX_ORDER && block % bytes(order) == 0);
+        debug_assert!(order <= MAX_ORDER && block.is_multiple_of(bytes(order)));
         self.free += bytes(order);
         let (mut block, mut order) = (block, order);
         assert!(

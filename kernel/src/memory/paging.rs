@@ -177,7 +177,7 @@ impl AddressSpace {
         properties: Properties,
         largest: u64,
     ) -> Result<(), NoTable> {
-        debug_assert!((address | physical | bytes) % PAGE == 0);
+        debug_assert!((address | physical | bytes).is_multiple_of(PAGE));
         let mut done = 0;
         while done < bytes {
             let (at, from) = (address + done, physical + done);
@@ -232,7 +232,7 @@ impl AddressSpace {
                 }
                 if level == 1 || value & PAGE_SIZE != 0 {
                     assert!(
-                        at % step == 0 && end - at >= step,
+                        at.is_multiple_of(step) && end - at >= step,
                         "{at:#x} lies in a page that is larger than the range"
                     );
                     entry.store(0, Ordering::Relaxed);
@@ -289,10 +289,10 @@ impl AddressSpace {
                     table = value & ADDRESS;
                     continue;
                 }
-                if value & PRESENT != 0 {
-                    if let Some(leaf) = self.translate(offset, at) {
-                        visit(at, leaf);
-                    }
+                if value & PRESENT != 0
+                    && let Some(leaf) = self.translate(offset, at)
+                {
+                    visit(at, leaf);
                 }
                 let next = (at & !(step - 1)).wrapping_add(step);
                 // Stop at the end of the half.

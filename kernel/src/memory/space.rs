@@ -237,7 +237,7 @@ pub(crate) unsafe fn map_memory(
         let at = address + done;
         let fits = |order: usize| {
             let size = PAGE << order;
-            size <= largest.max(PAGE) && at % size == 0 && bytes - done >= size
+            size <= largest.max(PAGE) && at.is_multiple_of(size) && bytes - done >= size
         };
         let order = (0..=MAX_ORDER)
             .rev()

@@ -42,7 +42,11 @@ fn list(text: &mut String, function: &Function, path: &str, depth: usize) {
             CaptureKind::Raw => "raw",
             CaptureKind::RawCell => "raw cell",
         };
-        let _ = writeln!(text, "  capture {i} '{}': {kind} from {source}", capture.name);
+        let _ = writeln!(
+            text,
+            "  capture {i} '{}': {kind} from {source}",
+            capture.name
+        );
     }
     let mut at = 0;
     while at < function.code.len() {
@@ -77,7 +81,11 @@ fn instruction(text: &mut String, function: &Function, at: usize) -> usize {
         match operand {
             Operand::None => {}
             Operand::Jump => {
-                let distance = if row.format == Format::J { j(word) } else { signed_d(word) };
+                let distance = if row.format == Format::J {
+                    j(word)
+                } else {
+                    signed_d(word)
+                };
                 let _ = write!(text, " ->{}", next as isize + distance);
             }
             Operand::Signed => {

@@ -48,7 +48,13 @@ const MAX_DEPTH: usize = 250;
 
 /// Proves a main chunk and all functions in it.
 pub fn verify(main: &Function) -> Result<(), VerifyError> {
-    let fail = |message: &str| Err(VerifyError { path: Vec::new(), at: None, message: message.into() });
+    let fail = |message: &str| {
+        Err(VerifyError {
+            path: Vec::new(),
+            at: None,
+            message: message.into(),
+        })
+    };
     if main.captures.len() > 1 || main.captures.iter().any(|c| c.kind != CaptureKind::Value) {
         return fail("a main chunk captures its environment only");
     }
@@ -91,9 +97,17 @@ struct Known {
 
 fn verify_function(function: &Function, path: &mut Vec<usize>) -> Result<(), VerifyError> {
     if path.len() > MAX_DEPTH {
-        return Err(VerifyError { path: path.clone(), at: None, message: "functions are nested too deeply".into() });
+        return Err(VerifyError {
+            path: path.clone(),
+            at: None,
+            message: "functions are nested too deeply".into(),
+        });
     }
-    let mut checker = Checker { function, path, starts: vec![false; function.code.len()] };
+    let mut checker = Checker {
+        function,
+        path,
+        starts: vec![false; function.code.len()],
+    };
     checker.description()?;
     checker.instructions()?;
     checker.flow()?;
@@ -101,12 +115,19 @@ fn verify_function(function: &Function, path: &mut Vec<usize>) -> Result<(), Ver
         for capture in &child.captures {
             let fits = match capture.source {
                 CaptureSource::Register(_) => true,
-                CaptureSource::Capture(index) => function.captures.get(index as usize).is_some_and(|outer| outer.kind == capture.kind),
+                CaptureSource::Capture(index) => function
+                    .captures
+                    .get(index as usize)
+                    .is_some_and(|outer| outer.kind == capture.kind),
                 CaptureSource::Itself => capture.kind == CaptureKind::Value,
             };
             if !fits {
                 path.push(i);
-                return Err(VerifyError { path: path.clone(), at: None, message: format!("capture '{}' has no such source", capture.name) });
+                return Err(VerifyError {
+                    path: path.clone(),
+                    at: None,
+                    message: format!("capture '{}' has no such source", capture.name),
+                });
             }
         }
         path.push(i);
@@ -118,7 +139,11 @@ fn verify_function(function: &Function, path: &mut Vec<usize>) -> Result<(), Ver
 
 impl Checker<'_> {
     fn error<T>(&self, at: Option<usize>, message: impl Into<String>) -> Result<T, VerifyError> {
-        Err(VerifyError { path: self.path.to_vec(), at, message: message.into() })
+        Err(VerifyError {
+            path: self.path.to_vec(),
+            at,
+            message: message.into(),
+        })
     }
 
     fn raw(&self, register: usize) -> bool {
@@ -131,21 +156,40 @@ impl Checker<'_> {
         if f.registers > MAX_REGISTERS || f.parameters > f.registers {
             return self.error(None, "more registers than a frame can have");
         }
-        if f.raw_count > 0 && (f.raw_start != f.parameters || f.raw_start as usize + f.raw_count as usize > f.registers as usize) {
+        if f.raw_count > 0
+            && (f.raw_start != f.parameters
+                || f.raw_start as usize + f.raw_count as usize > f.registers as usize)
+        {
             return self.error(None, "raw registers do not follow the parameters");
         }
-        if f.parallel_body && (f.parameters != 4 || f.variadic || f.registers < 5 || f.raw_count > 0 && f.raw_start < 5) {
-            return self.error(None, "the body of a parallel loop has four parameters and a loop variable");
+        if f.parallel_body
+            && (f.parameters != 4
+                || f.variadic
+                || f.registers < 5
+                || f.raw_count > 0 && f.raw_start < 5)
+        {
+            return self.error(
+                None,
+                "the body of a parallel loop has four parameters and a loop variable",
+            );
         }
         if f.lines.len() != f.code.len() {
             return self.error(None, "not every word has a line");
         }
         if f.constants.len() > 1 << 16 || f.children.len() > 1 << 16 || f.captures.len() > 1 << 16 {
-            return self.error(None, "more constants, functions or captures than operands can name");
+            return self.error(
+                None,
+                "more constants, functions or captures than operands can name",
+            );
         }
-        let Some(head) = f.code.first().copied() else { return self.error(None, "no code") };
+        let Some(head) = f.code.first().copied() else {
+            return self.error(None, "no code");
+        };
         let wanted = if f.variadic { Op::FUNCV } else { Op::FUNC };
-        if Op::of(head) != Some(wanted) || a(head) != f.registers as usize || d(head) != f.parameters as usize {
+        if Op::of(head) != Some(wanted)
+            || a(head) != f.registers as usize
+            || d(head) != f.parameters as usize
+        {
             return self.error(Some(0), "the head disagrees with the function");
         }
         Ok(())
@@ -167,7 +211,9 @@ impl Checker<'_> {
         let code = &self.function.code;
         let mut at = 0;
         while at < code.len() {
-            let Some(op) = Op::of(code[at]) else { return self.error(Some(at), "no such instruction") };
+            let Some(op) = Op::of(code[at]) else {
+                return self.error(Some(at), "no such instruction");
+            };
             self.starts[at] = true;
             if (op == Op::FUNC || op == Op::FUNCV) != (at == 0) || op == Op::NATIVE {
                 return self.error(Some(at), "a head inside a function");
@@ -191,7 +237,9 @@ impl Checker<'_> {
     fn instruction(&self, at: usize) -> Result<usize, VerifyError> {
         let f = self.function;
         let word = f.code[at];
-        let Some(op) = Op::of(word) else { return self.error(Some(at), "no such instruction") };
+        let Some(op) = Op::of(word) else {
+            return self.error(Some(at), "no such instruction");
+        };
         let row = op.row();
         let next = at + 1 + (row.extension != Extension::None) as usize;
         let fields: [usize; 3] = match row.format {
@@ -201,31 +249,66 @@ impl Checker<'_> {
         };
         for (i, operand) in row.operands.iter().enumerate() {
             let value = fields[i];
-            let tagged = |what| if value < f.registers as usize && !self.raw(value) { Ok(()) } else { self.error(Some(at), format!("{what} {value} is no tagged register")) };
-            let raw = |count: usize| if self.raw(value) && self.raw(value + count - 1) { Ok(()) } else { self.error(Some(at), format!("operand {value} is no raw register")) };
+            let tagged = |what| {
+                if value < f.registers as usize && !self.raw(value) {
+                    Ok(())
+                } else {
+                    self.error(Some(at), format!("{what} {value} is no tagged register"))
+                }
+            };
+            let raw = |count: usize| {
+                if self.raw(value) && self.raw(value + count - 1) {
+                    Ok(())
+                } else {
+                    self.error(Some(at), format!("operand {value} is no raw register"))
+                }
+            };
             let capture = |kind| match f.captures.get(value) {
                 Some(capture) if capture.kind == kind => Ok(()),
-                _ => self.error(Some(at), format!("capture {value} is not of the kind needed")),
+                _ => self.error(
+                    Some(at),
+                    format!("capture {value} is not of the kind needed"),
+                ),
             };
             match operand {
-                Operand::None if value != 0 => return self.error(Some(at), "an unused operand is not zero"),
+                Operand::None if value != 0 => {
+                    return self.error(Some(at), "an unused operand is not zero");
+                }
                 Operand::None | Operand::Unsigned | Operand::Signed | Operand::Base => {}
-                Operand::Read | Operand::Write | Operand::Cell | Operand::NewCell | Operand::RawCell | Operand::NewRawCell => tagged("operand")?,
+                Operand::Read
+                | Operand::Write
+                | Operand::Cell
+                | Operand::NewCell
+                | Operand::RawCell
+                | Operand::NewRawCell => tagged("operand")?,
                 Operand::RawRead | Operand::RawWrite => raw(1)?,
                 Operand::RawBase => raw(4)?,
-                Operand::Constant if value >= f.constants.len() => return self.error(Some(at), "no such constant"),
+                Operand::Constant if value >= f.constants.len() => {
+                    return self.error(Some(at), "no such constant");
+                }
                 Operand::Constant => {}
                 Operand::NumberConstant => match f.constants.get(value) {
                     Some(Constant::Integer(_) | Constant::Float(_)) => {}
                     _ => return self.error(Some(at), "no such number among the constants"),
                 },
-                Operand::Child if value >= f.children.len() => return self.error(Some(at), "no such function"),
+                Operand::Child if value >= f.children.len() => {
+                    return self.error(Some(at), "no such function");
+                }
                 Operand::Child => {}
                 Operand::Capture => capture(CaptureKind::Value)?,
                 Operand::CellCapture => capture(CaptureKind::Cell)?,
                 Operand::RawCapture => capture(CaptureKind::Raw)?,
                 Operand::RawCellCapture => capture(CaptureKind::RawCell)?,
-                Operand::Jump => self.jump(at, op, next, if row.format == Format::J { j(word) } else { signed_d(word) })?,
+                Operand::Jump => self.jump(
+                    at,
+                    op,
+                    next,
+                    if row.format == Format::J {
+                        j(word)
+                    } else {
+                        signed_d(word)
+                    },
+                )?,
             }
         }
         if row.extension == Extension::Field {
@@ -243,13 +326,30 @@ impl Checker<'_> {
 
     fn jump(&self, at: usize, op: Op, next: usize, distance: isize) -> Result<(), VerifyError> {
         let target = next as isize + distance;
-        let lands = usize::try_from(target).ok().and_then(|t| self.starts.get(t)).copied().unwrap_or(false);
+        let lands = usize::try_from(target)
+            .ok()
+            .and_then(|t| self.starts.get(t))
+            .copied()
+            .unwrap_or(false);
         if !lands || target == 0 {
-            return self.error(Some(at), format!("the jump leads to {target}, where no instruction begins"));
+            return self.error(
+                Some(at),
+                format!("the jump leads to {target}, where no instruction begins"),
+            );
         }
-        let backward = matches!(op, Op::LOOP | Op::FORLOOP | Op::ITERLOOP | Op::PFORLOOP | Op::RFORLOOP);
+        let backward = matches!(
+            op,
+            Op::LOOP | Op::FORLOOP | Op::ITERLOOP | Op::PFORLOOP | Op::RFORLOOP
+        );
         if backward != (target <= at as isize) {
-            return self.error(Some(at), if backward { "a loop's end leads forward" } else { "a backward jump without a safepoint" });
+            return self.error(
+                Some(at),
+                if backward {
+                    "a loop's end leads forward"
+                } else {
+                    "a backward jump without a safepoint"
+                },
+            );
         }
         Ok(())
     }
@@ -275,7 +375,9 @@ impl Checker<'_> {
             Op::TCALL | Op::TCALLM => self.window(at, a(word), 2 + d(word)),
             Op::RET | Op::RETM if d(word) == 0 && op == Op::RET => self.window(at, a(word), 0),
             Op::RET | Op::RETM => self.window(at, a(word), d(word)),
-            Op::VARG if !f.variadic => self.error(Some(at), "extra arguments of a function that has none"),
+            Op::VARG if !f.variadic => {
+                self.error(Some(at), "extra arguments of a function that has none")
+            }
             Op::VARG => self.window(at, a(word), d(word).saturating_sub(1)),
             Op::FORPREP | Op::FORLOOP => self.window(at, a(word), 4),
             Op::ITERCALL => {
@@ -288,7 +390,9 @@ impl Checker<'_> {
             Op::ITERLOOP => self.window(at, a(word) - 2, 3),
             Op::CLOSE => self.window(at, a(word), 0),
             Op::PFORPREP => self.window(at, a(word), 6),
-            Op::PFORLOOP if !f.parallel_body => self.error(Some(at), "the end of a parallel loop outside its body"),
+            Op::PFORLOOP if !f.parallel_body => {
+                self.error(Some(at), "the end of a parallel loop outside its body")
+            }
             Op::PJOIN => self.window(at, a(word), 1),
             _ => Ok(()),
         }
@@ -319,16 +423,23 @@ impl Checker<'_> {
     fn flow(&self) -> Result<(), VerifyError> {
         let f = self.function;
         let mut known: Vec<Option<Known>> = vec![None; f.code.len()];
-        let empty = Known { cells: [0; 4], raw_cells: [0; 4], tables: [0; 4] };
+        let empty = Known {
+            cells: [0; 4],
+            raw_cells: [0; 4],
+            tables: [0; 4],
+        };
         known[0] = Some(empty);
         let mut work = vec![0];
         let mut to = Vec::new();
         while let Some(at) = work.pop() {
             let word = f.code[at];
-            let Some(op) = Op::of(word) else { return self.error(Some(at), "no such instruction") };
+            let Some(op) = Op::of(word) else {
+                return self.error(Some(at), "no such instruction");
+            };
             let Some(before) = known[at] else { continue };
             let after = self.transfer(at, op, word, before)?;
-            let opens = matches!(op, Op::CALL | Op::CALLM if c(word) == 0) || (op == Op::VARG && d(word) == 0);
+            let opens = matches!(op, Op::CALL | Op::CALLM if c(word) == 0)
+                || (op == Op::VARG && d(word) == 0);
             self.successors(at, op, word, &mut to);
             for next in to.iter().copied() {
                 if next >= f.code.len() {
@@ -340,8 +451,14 @@ impl Checker<'_> {
                 let joined = match known[next] {
                     None => after,
                     Some(old) => {
-                        let meet = |x: Registers, y: Registers| [x[0] & y[0], x[1] & y[1], x[2] & y[2], x[3] & y[3]];
-                        Known { cells: meet(old.cells, after.cells), raw_cells: meet(old.raw_cells, after.raw_cells), tables: meet(old.tables, after.tables) }
+                        let meet = |x: Registers, y: Registers| {
+                            [x[0] & y[0], x[1] & y[1], x[2] & y[2], x[3] & y[3]]
+                        };
+                        Known {
+                            cells: meet(old.cells, after.cells),
+                            raw_cells: meet(old.raw_cells, after.raw_cells),
+                            tables: meet(old.tables, after.tables),
+                        }
                     }
                 };
                 if known[next] != Some(joined) {
@@ -354,13 +471,18 @@ impl Checker<'_> {
         let mut at = 0;
         let mut previous: Option<(Op, u32)> = None;
         let mut before: Option<(Op, u32)> = None;
-        let opens = |(op, word): (Op, u32)| (matches!(op, Op::CALL | Op::CALLM) && c(word) == 0) || (op == Op::VARG && d(word) == 0);
+        let opens = |(op, word): (Op, u32)| {
+            (matches!(op, Op::CALL | Op::CALLM) && c(word) == 0) || (op == Op::VARG && d(word) == 0)
+        };
         while at < f.code.len() {
             let word = f.code[at];
-            let Some(op) = Op::of(word) else { return self.error(Some(at), "no such instruction") };
+            let Some(op) = Op::of(word) else {
+                return self.error(Some(at), "no such instruction");
+            };
             if matches!(op, Op::CALLM | Op::TCALLM | Op::RETM | Op::TLISTM) {
                 let behind = previous.is_some_and(opens);
-                let behind_close = previous.is_some_and(|(op, _)| op == Op::CLOSE) && before.is_some_and(opens);
+                let behind_close =
+                    previous.is_some_and(|(op, _)| op == Op::CLOSE) && before.is_some_and(opens);
                 let closed = behind_close && op == Op::RETM && !self.is_target(at - 1);
                 if !(behind || closed) || self.is_target(at) {
                     return self.error(Some(at), "no open number of results comes before this");
@@ -383,7 +505,9 @@ impl Checker<'_> {
             Some(Op::RETM) => a(word) + d(word) == first,
             Some(Op::TLISTM) => a(word) + 1 + d(word) == first,
             // A return of open results may close variables first.
-            Some(Op::CLOSE) => self.function.code.get(at + 1).is_some_and(|word| Op::of(*word) == Some(Op::RETM) && a(*word) + d(*word) == first),
+            Some(Op::CLOSE) => self.function.code.get(at + 1).is_some_and(|word| {
+                Op::of(*word) == Some(Op::RETM) && a(*word) + d(*word) == first
+            }),
             _ => false,
         }
     }
@@ -424,11 +548,20 @@ impl Checker<'_> {
                 _ => true,
             };
             if !holds {
-                return self.error(Some(at), format!("register {} does not hold a cell on every path", fields[i]));
+                return self.error(
+                    Some(at),
+                    format!("register {} does not hold a cell on every path", fields[i]),
+                );
             }
         }
         if matches!(op, Op::TLIST | Op::TLISTM) && !contains(&before.tables, a(word)) {
-            return self.error(Some(at), format!("register {} does not hold a new table on every path", a(word)));
+            return self.error(
+                Some(at),
+                format!(
+                    "register {} does not hold a new table on every path",
+                    a(word)
+                ),
+            );
         }
         if op == Op::FNEW {
             self.closure(at, word, &before)?;
@@ -444,9 +577,13 @@ impl Checker<'_> {
         let registers = self.function.registers as usize;
         match op {
             Op::KNIL => (a(word)..=d(word)).for_each(|r| forget(&mut after, r)),
-            Op::CONCAT => (b(word)..=c(word)).chain([a(word)]).for_each(|r| forget(&mut after, r)),
+            Op::CONCAT => (b(word)..=c(word))
+                .chain([a(word)])
+                .for_each(|r| forget(&mut after, r)),
             Op::SELF => (a(word)..a(word) + 3).for_each(|r| forget(&mut after, r)),
-            Op::CALL | Op::CALLM | Op::VARG | Op::ITERCALL | Op::PFORPREP => (a(word)..registers).for_each(|r| forget(&mut after, r)),
+            Op::CALL | Op::CALLM | Op::VARG | Op::ITERCALL | Op::PFORPREP => {
+                (a(word)..registers).for_each(|r| forget(&mut after, r))
+            }
             Op::FORPREP | Op::FORLOOP => (a(word)..a(word) + 4).for_each(|r| forget(&mut after, r)),
             Op::ITERLOOP => forget(&mut after, a(word) - 2),
             Op::PFORLOOP => (0..5).for_each(|r| forget(&mut after, r)),
@@ -470,7 +607,9 @@ impl Checker<'_> {
 
     /// What a closure captures is there, and of its kind.
     fn closure(&self, at: usize, word: u32, before: &Known) -> Result<(), VerifyError> {
-        let Some(child) = self.function.children.get(d(word)) else { return self.error(Some(at), "no such function") };
+        let Some(child) = self.function.children.get(d(word)) else {
+            return self.error(Some(at), "no such function");
+        };
         for capture in &child.captures {
             if let CaptureSource::Register(register) = capture.source {
                 let register = register as usize;
@@ -482,7 +621,13 @@ impl Checker<'_> {
                         CaptureKind::RawCell => contains(&before.raw_cells, register),
                     };
                 if !fits {
-                    return self.error(Some(at), format!("'{}' cannot be captured from register {register}", capture.name));
+                    return self.error(
+                        Some(at),
+                        format!(
+                            "'{}' cannot be captured from register {register}",
+                            capture.name
+                        ),
+                    );
                 }
             }
         }

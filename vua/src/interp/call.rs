@@ -31,7 +31,13 @@ impl Core {
             return Ok(from);
         }
         // SAFETY: all three point into the task's stack.
-        let (used, base, size) = unsafe { (from.offset_from(self.stack) as usize, self.base.offset_from(self.stack) as usize, self.stack_end.offset_from(self.stack) as usize) };
+        let (used, base, size) = unsafe {
+            (
+                from.offset_from(self.stack) as usize,
+                self.base.offset_from(self.stack) as usize,
+                self.stack_end.offset_from(self.stack) as usize,
+            )
+        };
         let needed = used + slots + SLACK;
         // An error's handlers get some more than the program that overflowed.
         if needed > MAX_SLOTS {
@@ -80,19 +86,35 @@ impl Core {
                         return Ok(());
                     }
                     Link::Variadic { distance } => base = base.sub(distance),
-                    Link::Native { distance, state, count: arguments, .. } => {
+                    Link::Native {
+                        distance,
+                        state,
+                        count: arguments,
+                        ..
+                    } => {
                         core::ptr::copy(from, base.sub(2), count);
-                        self.step = Step { count: arguments, state, results: count, failed: false };
+                        self.step = Step {
+                            count: arguments,
+                            state,
+                            results: count,
+                            failed: false,
+                        };
                         self.resume_native(base.sub(distance));
                         return Ok(());
                     }
-                    Link::Metamethod { distance, then, operand } => {
+                    Link::Metamethod {
+                        distance,
+                        then,
+                        operand,
+                    } => {
                         let value = if count > 0 { get(from, 0) } else { Value::NIL };
-                        let pc: *const AtomicU32 = core::ptr::with_exposed_provenance(*base.sub(3) as usize);
+                        let pc: *const AtomicU32 =
+                            core::ptr::with_exposed_provenance(*base.sub(3) as usize);
                         self.base = base.sub(distance);
                         self.pc = pc;
                         let word = (*pc.sub(1)).load(Ordering::Relaxed);
-                        let extended = Op::of(word).is_some_and(|op| op.row().extension != Extension::None);
+                        let extended =
+                            Op::of(word).is_some_and(|op| op.row().extension != Extension::None);
                         match then {
                             Continuation::Store => put(self.base, a(word), value),
                             Continuation::Discard => {}
@@ -105,7 +127,11 @@ impl Core {
                                 self.pc = pc.sub(1);
                                 return Ok(());
                             }
-                            Continuation::Unwind => return Err(Leave::Throw(Throw::Value(Value::from_bits(*base.sub(4))))),
+                            Continuation::Unwind => {
+                                return Err(Leave::Throw(Throw::Value(Value::from_bits(
+                                    *base.sub(4),
+                                ))));
+                            }
                             Continuation::Condition | Continuation::NegatedCondition => {
                                 self.branch(value.is_truthy() == (then == Continuation::Condition));
                                 return Ok(());
@@ -136,7 +162,11 @@ impl Core {
         // SAFETY: the verifier proved that a jump follows every comparison.
         unsafe {
             let jump = (*self.pc).load(Ordering::Relaxed);
-            self.pc = if taken { self.pc.add(1).offset(j(jump)) } else { self.pc.add(1) };
+            self.pc = if taken {
+                self.pc.add(1).offset(j(jump))
+            } else {
+                self.pc.add(1)
+            };
         }
     }
 
@@ -158,9 +188,18 @@ impl Core {
                 }
                 let handler = self.engine.metamethod(function, Metamethod::Call);
                 if handler.is_nil() {
-                    let caller = Frame { base: self.base, pc: self.pc };
-                    let name = self.called_name(caller).map_or(alloc::string::String::new(), |name| format!(" ({name})"));
-                    return fail(format!("attempt to call a {} value{}", self.engine.type_name(function), name));
+                    let caller = Frame {
+                        base: self.base,
+                        pc: self.pc,
+                    };
+                    let name = self
+                        .called_name(caller)
+                        .map_or(alloc::string::String::new(), |name| format!(" ({name})"));
+                    return fail(format!(
+                        "attempt to call a {} value{}",
+                        self.engine.type_name(function),
+                        name
+                    ));
                 }
                 callee = self.ensure(callee, count + 1)?;
                 core::ptr::copy(callee, callee.add(1), count);
@@ -173,7 +212,13 @@ impl Core {
     }
 
     /// Prepares to call a metamethod from the instruction before `pc`, above the frame.
-    pub(crate) fn call_metamethod(&mut self, handler: Value, arguments: &[Value], then: Continuation, operand: u8) -> Flow {
+    pub(crate) fn call_metamethod(
+        &mut self,
+        handler: Value,
+        arguments: &[Value],
+        then: Continuation,
+        operand: u8,
+    ) -> Flow {
         // SAFETY: above the registers of the frame there is always room for this.
         unsafe {
             let registers = closure_of(self.base).proto().registers as usize;
@@ -181,7 +226,12 @@ impl Core {
             let callee = self.base.add(distance);
             *callee.sub(3) = self.pc.expose_provenance() as u64;
             put(callee.sub(2), 0, handler);
-            *callee.sub(1) = Link::Metamethod { distance, then, operand }.encode();
+            *callee.sub(1) = Link::Metamethod {
+                distance,
+                then,
+                operand,
+            }
+            .encode();
             for (i, argument) in arguments.iter().enumerate() {
                 put(callee, i, *argument);
             }
@@ -201,9 +251,18 @@ impl Core {
                 None => unreachable!("only natives enter here"),
             }
         };
-        let mut call = Call { core: self, count: step.count, state: step.state, results: step.results, failed: step.failed };
+        let mut call = Call {
+            core: self,
+            count: step.count,
+            state: step.state,
+            results: step.results,
+            failed: step.failed,
+        };
         let next = function(&mut call);
-        let step = Step { state: call.state, ..step };
+        let step = Step {
+            state: call.state,
+            ..step
+        };
         let base = self.base;
         // SAFETY: slots named by the native are in its frame, which `Call` keeps inside the stack.
         unsafe {
@@ -214,9 +273,20 @@ impl Core {
                 }
                 Ok(Next::Nothing) => self.deliver(base, base, 0),
                 Ok(Next::Many { at, count }) => self.deliver(base, base.add(at), count),
-                Ok(Next::Call { at, arguments, state, protected }) => {
+                Ok(Next::Call {
+                    at,
+                    arguments,
+                    state,
+                    protected,
+                }) => {
                     let callee = base.add(at + 2);
-                    *callee.sub(1) = Link::Native { protected, distance: at + 2, state, count: step.count }.encode();
+                    *callee.sub(1) = Link::Native {
+                        protected,
+                        distance: at + 2,
+                        state,
+                        count: step.count,
+                    }
+                    .encode();
                     let result = self.enter_function(callee, arguments);
                     match result {
                         Err(Leave::Throw(throw)) if protected => {
@@ -233,7 +303,12 @@ impl Core {
                     self.enter_function(base, arguments)
                 }
                 Ok(Next::Wait { until, state }) => {
-                    self.step = Step { count: step.count, state, results: 0, failed: false };
+                    self.step = Step {
+                        count: step.count,
+                        state,
+                        results: 0,
+                        failed: false,
+                    };
                     self.wait = Some(until);
                     self.resume_native(base);
                     Err(Leave::Exit(Exit::Waiting))
@@ -258,7 +333,16 @@ impl Core {
 
 /// `NATIVE`.
 pub(super) fn native(vm: &mut Vm, ins: u32) -> Flow {
-    let step = if a(ins) == 0 { Step { count: vm.core.n, state: 0, results: 0, failed: false } } else { vm.core.step };
+    let step = if a(ins) == 0 {
+        Step {
+            count: vm.core.n,
+            state: 0,
+            results: 0,
+            failed: false,
+        }
+    } else {
+        vm.core.step
+    };
     if vm.control.poll.load(Ordering::Relaxed) != 0 && a(ins) == 0 {
         // The native's head is run again afterwards.
         // SAFETY: the handler advanced past the instruction.
@@ -287,7 +371,12 @@ pub(super) fn allocate(vm: &mut Vm, ins: u32) -> Flow {
 /// `CALL` of what is no function.
 pub(super) fn not_a_function(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
-    let count = b(ins) + if Op::of(ins) == Some(Op::CALLM) { core.open } else { 0 };
+    let count = b(ins)
+        + if Op::of(ins) == Some(Op::CALLM) {
+            core.open
+        } else {
+            0
+        };
     // SAFETY: the call's window is in the frame.
     unsafe {
         let callee = core.base.add(a(ins) + 2);
@@ -351,14 +440,20 @@ pub(super) fn extra_arguments(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
     // SAFETY: only variadic functions have this instruction, so the frame's link says how far down the arguments are.
     unsafe {
-        let Link::Variadic { distance } = Link::decode(*core.base.sub(1)) else { unreachable!("the verifier lets only variadic functions have VARG") };
+        let Link::Variadic { distance } = Link::decode(*core.base.sub(1)) else {
+            unreachable!("the verifier lets only variadic functions have VARG")
+        };
         let parameters = closure_of(core.base).proto().parameters as usize;
         let extra = (distance - 2).saturating_sub(parameters);
         let wanted = if d(ins) == 0 { extra } else { d(ins) - 1 };
         core.ensure_base(a(ins) + wanted)?;
         let from = core.base.sub(distance).add(parameters);
         for i in 0..wanted {
-            put(core.base, a(ins) + i, if i < extra { get(from, i) } else { Value::NIL });
+            put(
+                core.base,
+                a(ins) + i,
+                if i < extra { get(from, i) } else { Value::NIL },
+            );
         }
         if d(ins) == 0 {
             core.open = extra;
@@ -375,15 +470,29 @@ pub(super) fn poll(vm: &mut Vm, _ins: u32) -> Flow {
 /// `TCALL`, `TCALLM`.
 pub(super) fn tail_call(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
-    let count = d(ins) + if Op::of(ins) == Some(Op::TCALLM) { core.open } else { 0 };
+    let count = d(ins)
+        + if Op::of(ins) == Some(Op::TCALLM) {
+            core.open
+        } else {
+            0
+        };
     // SAFETY: the window is in the frame; the frame below it is given up.
     unsafe {
         let function = get(core.base, a(ins));
         if !function.has_tag(Tag::Function) {
             // Let the handler of `__call`, or the error, see the call where it stands; the results are then returned from here.
             if core.engine.metamethod(function, Metamethod::Call).is_nil() {
-                let name = core.called_name(Frame { base: core.base, pc: core.pc }).map_or(alloc::string::String::new(), |name| format!(" ({name})"));
-                return fail(format!("attempt to call a {} value{}", core.engine.type_name(function), name));
+                let name = core
+                    .called_name(Frame {
+                        base: core.base,
+                        pc: core.pc,
+                    })
+                    .map_or(alloc::string::String::new(), |name| format!(" ({name})"));
+                return fail(format!(
+                    "attempt to call a {} value{}",
+                    core.engine.type_name(function),
+                    name
+                ));
             }
         }
         let arguments = core.base.add(a(ins) + 2);
@@ -417,7 +526,11 @@ pub(super) fn iterate(vm: &mut Vm, ins: u32) -> Flow {
     // SAFETY: the verifier proved the window, four registers below it included.
     unsafe {
         let window = core.base.add(a(ins));
-        let (function, state, control) = (get(window.sub(4), 0), get(window.sub(3), 0), get(window.sub(2), 0));
+        let (function, state, control) = (
+            get(window.sub(4), 0),
+            get(window.sub(3), 0),
+            get(window.sub(2), 0),
+        );
         if let (Some(native), Some(table)) = (function.as_native(), state.as_table())
             && native.function() == crate::library::base::next as NativeFn as *const ()
         {
@@ -426,7 +539,17 @@ pub(super) fn iterate(vm: &mut Vm, ins: u32) -> Flow {
                 Ok(entry) => {
                     let (key, value) = entry.unwrap_or((Value::NIL, Value::NIL));
                     for i in 0..wanted {
-                        put(window, i, if i == 0 { key } else if i == 1 { value } else { Value::NIL });
+                        put(
+                            window,
+                            i,
+                            if i == 0 {
+                                key
+                            } else if i == 1 {
+                                value
+                            } else {
+                                Value::NIL
+                            },
+                        );
                     }
                     return Ok(());
                 }
@@ -441,4 +564,3 @@ pub(super) fn iterate(vm: &mut Vm, ins: u32) -> Flow {
         core.enter_function(callee, 2)
     }
 }
-

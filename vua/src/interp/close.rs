@@ -37,7 +37,12 @@ impl Core {
     }
 
     /// While an error unwinds to the frame at `catcher`: calls the `__close` of the innermost variable above it. `false` if there is none.
-    pub(crate) fn close_while_unwinding(&mut self, innermost: Frame, catcher: *mut u64, error: Value) -> Option<Flow> {
+    pub(crate) fn close_while_unwinding(
+        &mut self,
+        innermost: Frame,
+        catcher: *mut u64,
+        error: Value,
+    ) -> Option<Flow> {
         let slot = self.pop_closing(catcher)?;
         // The frame that the variable belongs to, and where it stands.
         let mut frame = innermost;
@@ -55,7 +60,12 @@ impl Core {
             put(callee.sub(4), 0, error);
             *callee.sub(3) = self.pc.expose_provenance() as u64;
             put(callee.sub(2), 0, handler);
-            *callee.sub(1) = Link::Metamethod { distance, then: Continuation::Unwind, operand: 0 }.encode();
+            *callee.sub(1) = Link::Metamethod {
+                distance,
+                then: Continuation::Unwind,
+                operand: 0,
+            }
+            .encode();
             put(callee, 0, value);
             put(callee, 1, error);
             Some(self.enter_function(callee, 2))
@@ -76,7 +86,9 @@ pub(super) fn mark(vm: &mut Vm, ins: u32) -> Flow {
     }
     let Some(task) = core.task else { return Ok(()) };
     if task.fields().closing.get().is_null() {
-        task.fields().closing.set(Box::into_raw(Box::new(Vec::new())));
+        task.fields()
+            .closing
+            .set(Box::into_raw(Box::new(Vec::new())));
     }
     // SAFETY: slots are on the running task's stack.
     let offset = unsafe { slot.offset_from(core.stack) } as usize;
@@ -93,7 +105,9 @@ pub(super) fn close(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
     // SAFETY: the verifier proved the register.
     let lowest = unsafe { core.base.add(a(ins)) };
-    let Some(slot) = core.pop_closing(lowest) else { return Ok(()) };
+    let Some(slot) = core.pop_closing(lowest) else {
+        return Ok(());
+    };
     // SAFETY: the slot is in the frame.
     let value = unsafe { get(slot, 0) };
     let handler = core.engine.metamethod(value, Metamethod::Close);
@@ -108,10 +122,19 @@ pub(super) fn close(vm: &mut Vm, ins: u32) -> Flow {
         let distance = registers.max(a(next) + d(next) + core.open) + 4;
         core.ensure_base(distance)?;
         let callee = core.base.add(distance);
-        put(callee.sub(4), 0, Value::inline_integer(core.open as i64).unwrap_or(Value::NIL));
+        put(
+            callee.sub(4),
+            0,
+            Value::inline_integer(core.open as i64).unwrap_or(Value::NIL),
+        );
         *callee.sub(3) = core.pc.expose_provenance() as u64;
         put(callee.sub(2), 0, handler);
-        *callee.sub(1) = Link::Metamethod { distance, then: Continuation::AgainOpen, operand: 0 }.encode();
+        *callee.sub(1) = Link::Metamethod {
+            distance,
+            then: Continuation::AgainOpen,
+            operand: 0,
+        }
+        .encode();
         put(callee, 0, value);
         put(callee, 1, Value::NIL);
         core.enter_function(callee, 2)

@@ -7,10 +7,10 @@ use smp::safepoint::Control;
 use smp::scheduler::Worker;
 
 use super::dispatch::{Exit, HANDLERS, Handler};
+use super::frame::SLACK;
 use crate::engine::Engine;
 use crate::heap::LocalHeap;
 use crate::object::Gc;
-use super::frame::SLACK;
 use crate::task::{INITIAL_SLOTS, Task, WaitFor, free_stack};
 use crate::value::Value;
 
@@ -29,7 +29,11 @@ pub(crate) struct Vm {
 
 impl Vm {
     pub(crate) fn new(core: Core) -> Vm {
-        Vm { dispatch: HANDLERS, control: Control::new(), core }
+        Vm {
+            dispatch: HANDLERS,
+            control: Control::new(),
+            core,
+        }
     }
 }
 
@@ -139,7 +143,10 @@ impl Core {
     pub(crate) fn worker(&self) -> &Worker<'static, Gc<Task>> {
         match &self.worker {
             Some(worker) => worker,
-            None => panic!("core {} runs a task without working for the scheduler", self.cpu),
+            None => panic!(
+                "core {} runs a task without working for the scheduler",
+                self.cpu
+            ),
         }
     }
 

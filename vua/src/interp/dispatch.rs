@@ -18,7 +18,14 @@ use crate::table::Table;
 use crate::value::{Tag, Value};
 
 /// The instruction, the address of the next one, register 0, the constants, the core, and the number of arguments at a function's head.
-pub(crate) type Handler = unsafe extern "sysv64" fn(u32, *const AtomicU32, *mut u64, *const Value, *mut Vm, usize) -> Exit;
+pub(crate) type Handler = unsafe extern "sysv64" fn(
+    u32,
+    *const AtomicU32,
+    *mut u64,
+    *const Value,
+    *mut Vm,
+    usize,
+) -> Exit;
 
 /// Why the interpreter was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +115,11 @@ unsafe fn resume(vm: *mut Vm) -> Exit {
 /// A function of its own, whose result fits a register: a handler that owned the path's result would have a place in memory that a call
 /// knows of, and then its own last call is no jump any more, and the machine stack grows by a frame for each slow path.
 #[inline(never)]
-unsafe fn run_slow(vm: *mut Vm, ins: u32, path: impl FnOnce(&mut Vm, u32) -> Result<(), super::throw::Leave>) -> Option<Exit> {
+unsafe fn run_slow(
+    vm: *mut Vm,
+    ins: u32,
+    path: impl FnOnce(&mut Vm, u32) -> Result<(), super::throw::Leave>,
+) -> Option<Exit> {
     // SAFETY: the core's own machine, which nobody else refers to meanwhile.
     match path(unsafe { &mut *vm }, ins) {
         Ok(()) => None,
@@ -363,7 +374,11 @@ handlers! {
 /// Takes the `JMP` at `pc` if the condition holds, else skips it.
 macro_rules! branch {
     ($condition:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $n:ident) => {{
-        let pc = if $condition { $pc.add(1).offset(j((*$pc).load(Ordering::Relaxed))) } else { $pc.add(1) };
+        let pc = if $condition {
+            $pc.add(1).offset(j((*$pc).load(Ordering::Relaxed)))
+        } else {
+            $pc.add(1)
+        };
         next!(pc, $base, $k, $vm, $n)
     }};
 }
@@ -433,7 +448,11 @@ fn equal_at_sight(x: Value, y: Value) -> Option<bool> {
     // Different inline integers, specials, or an inline value against a reference that is no number.
     let references = x.is_reference() && y.is_reference();
     let no_numbers = !x.is_number() && !y.is_number();
-    if Value::both_inline_integers(x, y) || (no_numbers && !references) { Some(false) } else { None }
+    if Value::both_inline_integers(x, y) || (no_numbers && !references) {
+        Some(false)
+    } else {
+        None
+    }
 }
 
 handlers! {
@@ -546,7 +565,14 @@ handlers! {
 unsafe fn new_table(vm: *mut Vm, sizes: usize) -> Option<Gc<Table>> {
     let hashed = sizes >> 11;
     // SAFETY: the core's own machine.
-    unsafe { Table::new(&(*vm).core.heap, sizes & 0x7ff, if hashed == 0 { 0 } else { 1 << (hashed - 1) }) }.ok()
+    unsafe {
+        Table::new(
+            &(*vm).core.heap,
+            sizes & 0x7ff,
+            if hashed == 0 { 0 } else { 1 << (hashed - 1) },
+        )
+    }
+    .ok()
 }
 
 /// A closure of child `index` of the function at `base`; `None` if there is no memory.
@@ -556,7 +582,12 @@ unsafe fn new_closure(vm: *mut Vm, base: *mut u64, index: usize) -> Option<Gc<Cl
     unsafe {
         let outer = closure_of(base);
         let proto = *outer.proto().children.add(index);
-        let closure = Closure::new(&(*vm).core.heap, proto, proto.as_ref().captures_length as usize).ok()?;
+        let closure = Closure::new(
+            &(*vm).core.heap,
+            proto,
+            proto.as_ref().captures_length as usize,
+        )
+        .ok()?;
         for (i, capture) in proto.as_ref().captures().iter().enumerate() {
             let word = match capture.source {
                 CaptureSource::Register(register) => *base.add(register as usize),
@@ -998,7 +1029,14 @@ handlers! {
 }
 
 /// No instruction has this number.
-unsafe extern "sysv64" fn undefined(_: u32, _: *const AtomicU32, _: *mut u64, _: *const Value, _: *mut Vm, _: usize) -> Exit {
+unsafe extern "sysv64" fn undefined(
+    _: u32,
+    _: *const AtomicU32,
+    _: *mut u64,
+    _: *const Value,
+    _: *mut Vm,
+    _: usize,
+) -> Exit {
     unreachable!("the verifier lets no undefined instruction through")
 }
 

@@ -50,9 +50,18 @@ pub(crate) enum Link {
     /// Called by an instruction of a Vua function; the instruction after it.
     Vua(*const AtomicU32),
     /// Called by a native.
-    Native { protected: bool, distance: usize, state: u32, count: usize },
+    Native {
+        protected: bool,
+        distance: usize,
+        state: u32,
+        count: usize,
+    },
     /// A metamethod, called by an instruction.
-    Metamethod { distance: usize, then: Continuation, operand: u8 },
+    Metamethod {
+        distance: usize,
+        then: Continuation,
+        operand: u8,
+    },
     /// A variadic function's own frame, behind its extra arguments.
     Variadic { distance: usize },
     /// The first frame of a task.
@@ -64,10 +73,22 @@ impl Link {
     pub(crate) fn encode(self) -> u64 {
         match self {
             Link::Vua(pc) => pc.expose_provenance() as u64,
-            Link::Native { protected, distance, state, count } => {
-                1 | (protected as u64) << 2 | (distance as u64) << 8 | ((state & 0xffff) as u64) << 28 | (count as u64) << 44
+            Link::Native {
+                protected,
+                distance,
+                state,
+                count,
+            } => {
+                1 | (protected as u64) << 2
+                    | (distance as u64) << 8
+                    | ((state & 0xffff) as u64) << 28
+                    | (count as u64) << 44
             }
-            Link::Metamethod { distance, then, operand } => 2 | (distance as u64) << 8 | (then as u64) << 28 | (operand as u64) << 32,
+            Link::Metamethod {
+                distance,
+                then,
+                operand,
+            } => 2 | (distance as u64) << 8 | (then as u64) << 28 | (operand as u64) << 32,
             Link::Variadic { distance } => 3 | 4 | (distance as u64) << 8,
             Link::Bottom => 3,
         }
@@ -78,7 +99,12 @@ impl Link {
         let distance = (word >> 8 & 0xf_ffff) as usize;
         match word & 3 {
             0 => Link::Vua(core::ptr::with_exposed_provenance(word as usize)),
-            1 => Link::Native { protected: word & 4 != 0, distance, state: (word >> 28 & 0xffff) as u32, count: (word >> 44) as usize },
+            1 => Link::Native {
+                protected: word & 4 != 0,
+                distance,
+                state: (word >> 28 & 0xffff) as u32,
+                count: (word >> 44) as usize,
+            },
             2 => Link::Metamethod {
                 distance,
                 then: match word >> 28 & 0xf {
@@ -129,14 +155,27 @@ impl Frame {
             match self.link() {
                 Link::Vua(pc) => {
                     let call = (*pc.sub(1)).load(core::sync::atomic::Ordering::Relaxed);
-                    Some(Frame { base: self.base.sub(2 + a(call)), pc })
+                    Some(Frame {
+                        base: self.base.sub(2 + a(call)),
+                        pc,
+                    })
                 }
-                Link::Native { distance, .. } => Some(Frame { base: self.base.sub(distance), pc: core::ptr::null() }),
+                Link::Native { distance, .. } => Some(Frame {
+                    base: self.base.sub(distance),
+                    pc: core::ptr::null(),
+                }),
                 Link::Metamethod { distance, .. } => {
                     let pc = core::ptr::with_exposed_provenance(*self.base.sub(3) as usize);
-                    Some(Frame { base: self.base.sub(distance), pc })
+                    Some(Frame {
+                        base: self.base.sub(distance),
+                        pc,
+                    })
                 }
-                Link::Variadic { distance } => Frame { base: self.base.sub(distance), pc: self.pc }.caller(),
+                Link::Variadic { distance } => Frame {
+                    base: self.base.sub(distance),
+                    pc: self.pc,
+                }
+                .caller(),
                 Link::Bottom => None,
             }
         }
@@ -149,18 +188,51 @@ mod tests {
 
     #[test]
     fn links_survive_encoding() {
-        let native = Link::Native { protected: true, distance: 999_999, state: 65_535, count: 1_000_000 };
+        let native = Link::Native {
+            protected: true,
+            distance: 999_999,
+            state: 65_535,
+            count: 1_000_000,
+        };
         match Link::decode(native.encode()) {
-            Link::Native { protected: true, distance: 999_999, state: 65_535, count: 1_000_000 } => {}
+            Link::Native {
+                protected: true,
+                distance: 999_999,
+                state: 65_535,
+                count: 1_000_000,
+            } => {}
             other => panic!("{other:?}"),
         }
-        for then in [Continuation::Store, Continuation::Condition, Continuation::NegatedCondition, Continuation::Discard, Continuation::Concatenate, Continuation::Again, Continuation::Unwind, Continuation::AgainOpen] {
-            match Link::decode((Link::Metamethod { distance: 77, then, operand: 249 }).encode()) {
-                Link::Metamethod { distance: 77, then: found, operand: 249 } => assert_eq!(found, then),
+        for then in [
+            Continuation::Store,
+            Continuation::Condition,
+            Continuation::NegatedCondition,
+            Continuation::Discard,
+            Continuation::Concatenate,
+            Continuation::Again,
+            Continuation::Unwind,
+            Continuation::AgainOpen,
+        ] {
+            match Link::decode(
+                (Link::Metamethod {
+                    distance: 77,
+                    then,
+                    operand: 249,
+                })
+                .encode(),
+            ) {
+                Link::Metamethod {
+                    distance: 77,
+                    then: found,
+                    operand: 249,
+                } => assert_eq!(found, then),
                 other => panic!("{other:?}"),
             }
         }
-        assert!(matches!(Link::decode(Link::Variadic { distance: 12 }.encode()), Link::Variadic { distance: 12 }));
+        assert!(matches!(
+            Link::decode(Link::Variadic { distance: 12 }.encode()),
+            Link::Variadic { distance: 12 }
+        ));
         assert!(matches!(Link::decode(Link::Bottom.encode()), Link::Bottom));
     }
 }

@@ -26,28 +26,51 @@ impl Core {
 
     fn field_constant(&self) -> Value {
         // SAFETY: the verifier proved the constant's index.
-        unsafe { *closure_of(self.base).proto().constants.add((self.extension() & 0xffff) as usize) }
+        unsafe {
+            *closure_of(self.base)
+                .proto()
+                .constants
+                .add((self.extension() & 0xffff) as usize)
+        }
     }
 }
 
 /// `GGET`, `TGET`, `TGETS`, `TGETI`, `SELF`.
 pub(super) fn get(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
-    let Some(op) = Op::of(ins) else { unreachable!("the handler knows its instruction") };
+    let Some(op) = Op::of(ins) else {
+        unreachable!("the handler knows its instruction")
+    };
     // SAFETY: the verifier proved the operands.
     let (object, key, extended) = unsafe {
         match op {
-            Op::GGET => (closure_of(core.base).capture(0), core.field_constant(), true),
+            Op::GGET => (
+                closure_of(core.base).capture(0),
+                core.field_constant(),
+                true,
+            ),
             Op::TGETS | Op::SELF => (register(core.base, b(ins)), core.field_constant(), true),
-            Op::TGETI => (register(core.base, b(ins)), Value::small(c(ins) as i32), false),
-            _ => (register(core.base, b(ins)), register(core.base, c(ins)), false),
+            Op::TGETI => (
+                register(core.base, b(ins)),
+                Value::small(c(ins) as i32),
+                false,
+            ),
+            _ => (
+                register(core.base, b(ins)),
+                register(core.base, c(ins)),
+                false,
+            ),
         }
     };
     let mut object = object;
     for _ in 0..MAX_CHAIN {
         let handler = if let Some(table) = object.as_table() {
             let value = table.get(key);
-            let handler = if value.is_nil() { core.engine.metamethod(object, Metamethod::Index) } else { Value::NIL };
+            let handler = if value.is_nil() {
+                core.engine.metamethod(object, Metamethod::Index)
+            } else {
+                Value::NIL
+            };
             if handler.is_nil() {
                 // SAFETY: as above.
                 unsafe {
@@ -80,21 +103,47 @@ pub(super) fn get(vm: &mut Vm, ins: u32) -> Flow {
 
 /// The message of an index into something that has none.
 fn index_error(core: &Core, object: Value, named: &str) -> alloc::string::String {
-    format!("attempt to index a {} value{}", core.engine.type_name(object), named)
+    format!(
+        "attempt to index a {} value{}",
+        core.engine.type_name(object),
+        named
+    )
 }
 
 /// `GSET`, `TSET`, `TSETS`, `TSETI`.
 pub(super) fn set(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
-    let Some(op) = Op::of(ins) else { unreachable!("the handler knows its instruction") };
+    let Some(op) = Op::of(ins) else {
+        unreachable!("the handler knows its instruction")
+    };
     // SAFETY: the verifier proved the operands.
     let (object, key, value, extended) = unsafe {
         let value = register(core.base, a(ins));
         match op {
-            Op::GSET => (closure_of(core.base).capture(0), core.field_constant(), value, true),
-            Op::TSETS => (register(core.base, b(ins)), core.field_constant(), value, true),
-            Op::TSETI => (register(core.base, b(ins)), Value::small(c(ins) as i32), value, false),
-            _ => (register(core.base, b(ins)), register(core.base, c(ins)), value, false),
+            Op::GSET => (
+                closure_of(core.base).capture(0),
+                core.field_constant(),
+                value,
+                true,
+            ),
+            Op::TSETS => (
+                register(core.base, b(ins)),
+                core.field_constant(),
+                value,
+                true,
+            ),
+            Op::TSETI => (
+                register(core.base, b(ins)),
+                Value::small(c(ins) as i32),
+                value,
+                false,
+            ),
+            _ => (
+                register(core.base, b(ins)),
+                register(core.base, c(ins)),
+                value,
+                false,
+            ),
         }
     };
     let mut object = object;
@@ -153,7 +202,12 @@ pub(crate) enum Stored {
 }
 
 /// Stores into a table without metamethods: publishes what a shared table is given, logs, grows.
-pub(crate) fn store(core: &mut Core, table: Gc<Table>, key: Value, value: Value) -> Result<Stored, Leave> {
+pub(crate) fn store(
+    core: &mut Core,
+    table: Gc<Table>,
+    key: Value,
+    value: Value,
+) -> Result<Stored, Leave> {
     loop {
         let bits = table.header().flags();
         if bits & flags::LOG != 0 {
@@ -210,9 +264,15 @@ pub(super) fn set_cell(vm: &mut Vm, ins: u32) -> Flow {
     // SAFETY: the verifier proved the operands.
     unsafe {
         let (cell, value): (Gc<Cell>, Value) = if Op::of(ins) == Some(Op::SETCELL) {
-            (Gc::from_value_unchecked(closure_of(core.base).capture(d(ins))), register(core.base, a(ins)))
+            (
+                Gc::from_value_unchecked(closure_of(core.base).capture(d(ins))),
+                register(core.base, a(ins)),
+            )
         } else {
-            (Gc::from_value_unchecked(register(core.base, a(ins))), register(core.base, d(ins)))
+            (
+                Gc::from_value_unchecked(register(core.base, a(ins))),
+                register(core.base, d(ins)),
+            )
         };
         let bits = cell.header().flags();
         if bits & flags::LOG != 0 {
@@ -229,7 +289,12 @@ pub(super) fn set_cell(vm: &mut Vm, ins: u32) -> Flow {
 /// `TLIST`, `TLISTM`.
 pub(super) fn list(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
-    let count = d(ins) + if Op::of(ins) == Some(Op::TLISTM) { core.open } else { 0 };
+    let count = d(ins)
+        + if Op::of(ins) == Some(Op::TLISTM) {
+            core.open
+        } else {
+            0
+        };
     let first = core.extension() as i64;
     // SAFETY: the verifier proved the window and that the register holds a table that was just made.
     unsafe {

@@ -25,9 +25,16 @@ impl Core {
         let engine = self.engine;
         let number = |value: Value, what: &str| match value.as_number() {
             Some(n) => Ok(n),
-            None => fail(format!("bad 'for' {what} (number expected, got {})", engine.type_name(value))),
+            None => fail(format!(
+                "bad 'for' {what} (number expected, got {})",
+                engine.type_name(value)
+            )),
         };
-        let (s, l, t) = (number(start, "initial value")?, number(limit, "limit")?, number(step, "step")?);
+        let (s, l, t) = (
+            number(start, "initial value")?,
+            number(limit, "limit")?,
+            number(step, "step")?,
+        );
         if let (Number::Integer(i), Number::Integer(by)) = (s, t) {
             if by == 0 {
                 return fail("'for' step is zero".into());
@@ -36,7 +43,11 @@ impl Core {
                 Number::Integer(end) => end,
                 Number::Float(f) if f.is_nan() => return Ok(Range::Empty),
                 Number::Float(f) => {
-                    let rounded = if by > 0 { number::floor_to_integer(f) } else { number::ceil_to_integer(f) };
+                    let rounded = if by > 0 {
+                        number::floor_to_integer(f)
+                    } else {
+                        number::ceil_to_integer(f)
+                    };
                     rounded.unwrap_or(if f > 0.0 { i64::MAX } else { i64::MIN })
                 }
             };
@@ -51,20 +62,44 @@ impl Core {
         if t == 0.0 {
             return fail("'for' step is zero".into());
         }
-        if if t > 0.0 { s <= l } else { l <= s } { Ok(Range::Runs(Value::float(s), Value::float(l), Value::float(t))) } else { Ok(Range::Empty) }
+        if if t > 0.0 { s <= l } else { l <= s } {
+            Ok(Range::Runs(
+                Value::float(s),
+                Value::float(l),
+                Value::float(t),
+            ))
+        } else {
+            Ok(Range::Empty)
+        }
     }
 
     /// The index after `index`, unless the loop is over.
-    fn following(&mut self, index: Value, limit: Value, step: Value) -> Result<Option<Value>, Leave> {
-        if let (Some(i), Some(end), Some(by)) = (index.as_integer(), limit.as_integer(), step.as_integer()) {
+    fn following(
+        &mut self,
+        index: Value,
+        limit: Value,
+        step: Value,
+    ) -> Result<Option<Value>, Leave> {
+        if let (Some(i), Some(end), Some(by)) =
+            (index.as_integer(), limit.as_integer(), step.as_integer())
+        {
             return match i.checked_add(by) {
-                Some(next) if if by > 0 { next <= end } else { next >= end } => Ok(Some(self.heap.integer(next)?)),
+                Some(next) if if by > 0 { next <= end } else { next >= end } => {
+                    Ok(Some(self.heap.integer(next)?))
+                }
                 _ => Ok(None),
             };
         }
-        let (Some(i), Some(end), Some(by)) = (index.as_float(), limit.as_float(), step.as_float()) else { return Ok(None) };
+        let (Some(i), Some(end), Some(by)) = (index.as_float(), limit.as_float(), step.as_float())
+        else {
+            return Ok(None);
+        };
         let next = i + by;
-        Ok(if if by > 0.0 { next <= end } else { end <= next } { Some(Value::float(next)) } else { None })
+        Ok(if if by > 0.0 { next <= end } else { end <= next } {
+            Some(Value::float(next))
+        } else {
+            None
+        })
     }
 }
 
@@ -121,7 +156,10 @@ pub(super) fn prepare_parallel(vm: &mut Vm, ins: u32) -> Flow {
                 put(base, 5, Value::NIL);
                 // Cores that are asleep do not ask for work: the loop offers some at its first safepoint.
                 if core.engine.scheduler().is_hungry() {
-                    core.engine.scheduler().safepoints().post(core.cpu, smp::safepoint::HUNGRY);
+                    core.engine
+                        .scheduler()
+                        .safepoints()
+                        .post(core.cpu, smp::safepoint::HUNGRY);
                 }
             }
         }
@@ -154,9 +192,16 @@ pub(super) fn step_parallel(vm: &mut Vm, ins: u32) -> Flow {
 pub(super) fn join(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
     // SAFETY: the verifier proved the register.
-    let Some(latch) = Gc::<Latch>::from_value(unsafe { get(core.base, a(ins)) }) else { return Ok(()) };
+    let Some(latch) = Gc::<Latch>::from_value(unsafe { get(core.base, a(ins)) }) else {
+        return Ok(());
+    };
     // The count that is left when all pieces have ended is this task's own, unless it was given up when the task was suspended.
-    if latch.fields().pending.load(core::sync::atomic::Ordering::Acquire) > latch.own_count() {
+    if latch
+        .fields()
+        .pending
+        .load(core::sync::atomic::Ordering::Acquire)
+        > latch.own_count()
+    {
         // SAFETY: the instruction runs again.
         core.pc = unsafe { core.pc.sub(1) };
         core.wait = Some(WaitFor::Latch(latch));
@@ -174,9 +219,15 @@ const SPLIT_DEPTH: usize = 4096;
 impl Core {
     /// Splits the outermost loop on the running task's stack that has iterations left: the later half becomes a task of its own;
     /// or, with `whole`, everything after the iteration that is running.
-    pub(crate) fn split(&mut self, whole: bool) -> Result<Option<Gc<Task>>, crate::heap::NeedMemory> {
+    pub(crate) fn split(
+        &mut self,
+        whole: bool,
+    ) -> Result<Option<Gc<Task>>, crate::heap::NeedMemory> {
         let mut outermost = None;
-        let mut walk = Some(Frame { base: self.base, pc: self.pc });
+        let mut walk = Some(Frame {
+            base: self.base,
+            pc: self.pc,
+        });
         let mut depth = 0;
         while let Some(frame) = walk
             && depth < SPLIT_DEPTH
@@ -195,7 +246,9 @@ impl Core {
             }
             depth += 1;
         }
-        let Some((base, (last, first))) = outermost else { return Ok(None) };
+        let Some((base, (last, first))) = outermost else {
+            return Ok(None);
+        };
         // SAFETY: `base` is the frame of a parallel loop's body.
         unsafe {
             let body = closure_of(base).value();
@@ -210,9 +263,17 @@ impl Core {
                     latch
                 }
             };
-            let task = Task::new(&self.heap, body, &[first, get(base, 1), get(base, 2), latch.value()], None)?;
+            let task = Task::new(
+                &self.heap,
+                body,
+                &[first, get(base, 1), get(base, 2), latch.value()],
+                None,
+            )?;
             task.fields().latch.set(latch.as_ptr());
-            latch.fields().pending.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            latch
+                .fields()
+                .pending
+                .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
             put(base, 1, last);
             self.counters.splits += 1;
             Ok(Some(task))
@@ -235,8 +296,14 @@ impl Core {
 unsafe fn cut(base: *mut u64, whole: bool) -> Option<(Number, Number)> {
     // SAFETY: its first registers are index, limit and step.
     let (index, limit, step) = unsafe { (get(base, 0), get(base, 1), get(base, 2)) };
-    if let (Some(i), Some(end), Some(by)) = (index.as_integer(), limit.as_integer(), step.as_integer()) {
-        let distance = if by > 0 { (end as u64).wrapping_sub(i as u64) } else { (i as u64).wrapping_sub(end as u64) };
+    if let (Some(i), Some(end), Some(by)) =
+        (index.as_integer(), limit.as_integer(), step.as_integer())
+    {
+        let distance = if by > 0 {
+            (end as u64).wrapping_sub(i as u64)
+        } else {
+            (i as u64).wrapping_sub(end as u64)
+        };
         // Iterations after the one that is running.
         let left = distance / by.unsigned_abs();
         if left == 0 {
@@ -244,7 +311,10 @@ unsafe fn cut(base: *mut u64, whole: bool) -> Option<(Number, Number)> {
         }
         let kept = if whole { 0 } else { left / 2 };
         let last = i.wrapping_add(by.wrapping_mul(kept as i64));
-        return Some((Number::Integer(last), Number::Integer(last.wrapping_add(by))));
+        return Some((
+            Number::Integer(last),
+            Number::Integer(last.wrapping_add(by)),
+        ));
     }
     let (i, end, by) = (index.as_float()?, limit.as_float()?, step.as_float()?);
     let left = number::floor((end - i) / by);
@@ -253,6 +323,11 @@ unsafe fn cut(base: *mut u64, whole: bool) -> Option<(Number, Number)> {
     if left < 1.0 || !exact(i) || !exact(by) || !exact(left) {
         return None;
     }
-    let last = i + by * if whole { 0.0 } else { number::floor(left / 2.0) };
+    let last = i + by
+        * if whole {
+            0.0
+        } else {
+            number::floor(left / 2.0)
+        };
     Some((Number::Float(last), Number::Float(last + by)))
 }

@@ -12,7 +12,9 @@ use crate::object::{Debug, Proto};
 
 /// The name of the local variable in a register at an instruction.
 fn local_name(debug: &Debug, register: usize, at: usize) -> Option<&str> {
-    let inside = |l: &&crate::bytecode::LocalName| l.register as usize == register && (l.start as usize) <= at && at < l.end as usize;
+    let inside = |l: &&crate::bytecode::LocalName| {
+        l.register as usize == register && (l.start as usize) <= at && at < l.end as usize
+    };
     debug.locals.iter().rev().find(inside).map(|l| &*l.name)
 }
 
@@ -30,7 +32,13 @@ fn writer(proto: &Proto, register: usize, at: usize) -> Option<usize> {
             Operand::Base => match op {
                 Op::KNIL => (a(word)..=d(word)).contains(&register),
                 Op::SELF => register == a(word) || register == a(word) + 2,
-                Op::TLIST | Op::TLISTM | Op::RET | Op::RETM | Op::TCALL | Op::TCALLM | Op::CLOSE => false,
+                Op::TLIST
+                | Op::TLISTM
+                | Op::RET
+                | Op::RETM
+                | Op::TCALL
+                | Op::TCALLM
+                | Op::CLOSE => false,
                 Op::FORPREP | Op::FORLOOP => (a(word)..a(word) + 4).contains(&register),
                 Op::ITERLOOP => false,
                 _ => register >= a(word),
@@ -69,27 +77,44 @@ fn text(value: crate::value::Value) -> Option<String> {
 impl Core {
     /// ` (local 'x')` and the like, or nothing, for a register read by the running instruction.
     pub(crate) fn variable(&self, register: Option<usize>) -> String {
-        let frame = Frame { base: self.base, pc: self.pc };
+        let frame = Frame {
+            base: self.base,
+            pc: self.pc,
+        };
         let name = register.and_then(|register| self.name_in(frame, register));
         name.map_or(String::new(), |name| format!(" ({name})"))
     }
 
     /// The name of the local variable that comes to be in a register of the running frame; `?` if it has none.
     pub(crate) fn register_name(&self, register: usize) -> String {
-        let frame = Frame { base: self.base, pc: self.pc };
-        let Some(proto) = self.frame_proto(frame) else { return "?".into() };
+        let frame = Frame {
+            base: self.base,
+            pc: self.pc,
+        };
+        let Some(proto) = self.frame_proto(frame) else {
+            return "?".into();
+        };
         let at = (self.pc as usize - proto.code as usize) / 4;
-        let name = proto.debug().and_then(|debug| (at.saturating_sub(1)..at + 2).find_map(|at| local_name(debug, register, at)));
+        let name = proto.debug().and_then(|debug| {
+            (at.saturating_sub(1)..at + 2).find_map(|at| local_name(debug, register, at))
+        });
         name.unwrap_or("?").into()
     }
 
     /// As [`variable`](Self::variable), for a raw register that is written.
     pub(crate) fn raw_variable(&self, register: usize) -> String {
-        let frame = Frame { base: self.base, pc: self.pc };
-        let Some(proto) = self.frame_proto(frame) else { return String::new() };
+        let frame = Frame {
+            base: self.base,
+            pc: self.pc,
+        };
+        let Some(proto) = self.frame_proto(frame) else {
+            return String::new();
+        };
         let at = (self.pc as usize - proto.code as usize) / 4;
         // The variable comes into scope when its value has been stored, after this instruction.
-        let name = proto.debug().and_then(|debug| (at..at + 2).find_map(|at| local_name(debug, register, at)));
+        let name = proto
+            .debug()
+            .and_then(|debug| (at..at + 2).find_map(|at| local_name(debug, register, at)));
         name.map_or(String::new(), |name| format!(" variable '{name}'"))
     }
 
@@ -102,7 +127,9 @@ impl Core {
         }
         let word = word(proto, at - 1);
         match Op::of(word)? {
-            Op::CALL | Op::CALLM | Op::TCALL | Op::TCALLM => self.name_before(proto, a(word), at - 1, 0),
+            Op::CALL | Op::CALLM | Op::TCALL | Op::TCALLM => {
+                self.name_before(proto, a(word), at - 1, 0)
+            }
             Op::ITERCALL => Some("for iterator 'for iterator'".into()),
             _ => None,
         }
@@ -117,7 +144,13 @@ impl Core {
         self.name_before(proto, register, at - 1, 0)
     }
 
-    fn name_before(&self, proto: &Proto, register: usize, at: usize, depth: usize) -> Option<String> {
+    fn name_before(
+        &self,
+        proto: &Proto,
+        register: usize,
+        at: usize,
+        depth: usize,
+    ) -> Option<String> {
         let debug = proto.debug()?;
         if let Some(name) = local_name(debug, register, at) {
             return Some(format!("local '{name}'"));
@@ -127,25 +160,51 @@ impl Core {
         }
         let index = writer(proto, register, at)?;
         let instruction = word(proto, index);
-        let field = |index: usize| text(*proto.constants().get((word(proto, index + 1) & 0xffff) as usize)?);
+        let field = |index: usize| {
+            text(
+                *proto
+                    .constants()
+                    .get((word(proto, index + 1) & 0xffff) as usize)?,
+            )
+        };
         match Op::of(instruction)? {
-            Op::MOV if d(instruction) < register => self.name_before(proto, d(instruction), index, depth + 1),
-            Op::GETCAP | Op::GETCELL => debug.captures.get(d(instruction)).map(|name| format!("upvalue '{name}'")),
-            Op::CELLGET => local_name(debug, d(instruction), index).map(|name| format!("local '{name}'")),
+            Op::MOV if d(instruction) < register => {
+                self.name_before(proto, d(instruction), index, depth + 1)
+            }
+            Op::GETCAP | Op::GETCELL => debug
+                .captures
+                .get(d(instruction))
+                .map(|name| format!("upvalue '{name}'")),
+            Op::CELLGET => {
+                local_name(debug, d(instruction), index).map(|name| format!("local '{name}'"))
+            }
             Op::GGET => field(index).map(|name| format!("global '{name}'")),
             Op::TGETS => {
                 let name = field(index)?;
-                let global = matches!(self.name_before(proto, b(instruction), index, depth + 1).as_deref(), Some("local '_ENV'" | "upvalue '_ENV'"));
-                Some(format!("{} '{name}'", if global { "global" } else { "field" }))
+                let global = matches!(
+                    self.name_before(proto, b(instruction), index, depth + 1)
+                        .as_deref(),
+                    Some("local '_ENV'" | "upvalue '_ENV'")
+                );
+                Some(format!(
+                    "{} '{name}'",
+                    if global { "global" } else { "field" }
+                ))
             }
-            Op::SELF if register == a(instruction) => field(index).map(|name| format!("method '{name}'")),
+            Op::SELF if register == a(instruction) => {
+                field(index).map(|name| format!("method '{name}'"))
+            }
             Op::TGETI => Some("field '?'".into()),
             Op::TGET => {
-                let key = writer(proto, crate::bytecode::instructions::c(instruction), index).map(|key| word(proto, key));
-                let constant = key.filter(|key| Op::of(*key) == Some(Op::KVAL)).and_then(|key| text(*proto.constants().get(d(key))?));
+                let key = writer(proto, crate::bytecode::instructions::c(instruction), index)
+                    .map(|key| word(proto, key));
+                let constant = key
+                    .filter(|key| Op::of(*key) == Some(Op::KVAL))
+                    .and_then(|key| text(*proto.constants().get(d(key))?));
                 Some(format!("field '{}'", constant.as_deref().unwrap_or("?")))
             }
-            Op::KVAL => text(*proto.constants().get(d(instruction))?).map(|name| format!("constant '{name}'")),
+            Op::KVAL => text(*proto.constants().get(d(instruction))?)
+                .map(|name| format!("constant '{name}'")),
             _ => None,
         }
     }

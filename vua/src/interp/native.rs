@@ -213,19 +213,30 @@ impl Call<'_> {
     /// The running native's name.
     pub fn name(&self) -> &'static str {
         // SAFETY: the slot two below a base holds the frame's function.
-        unsafe { Value::from_bits(*self.core.base.sub(2)) }.as_native().map_or("?", |native| native.name())
+        unsafe { Value::from_bits(*self.core.base.sub(2)) }
+            .as_native()
+            .map_or("?", |native| native.name())
     }
 
     /// The error for argument `i` (from 0).
     #[cold]
     pub fn argument_error(&self, i: usize, text: impl Display) -> Throw {
         let mut number = i + 1;
-        let frame = Frame { base: self.core.base, pc: core::ptr::null() };
+        let frame = Frame {
+            base: self.core.base,
+            pc: core::ptr::null(),
+        };
         // SAFETY: the native's frame is on the running task's stack.
         let called = unsafe { frame.caller() }.and_then(|caller| self.core.called_name(caller));
         // What the program calls it, if that is known: the word in quotes.
-        let name = called.as_deref().and_then(|called| called.split('\'').nth(1)).unwrap_or(self.name());
-        if called.as_deref().is_some_and(|called| called.starts_with("method")) {
+        let name = called
+            .as_deref()
+            .and_then(|called| called.split('\'').nth(1))
+            .unwrap_or(self.name());
+        if called
+            .as_deref()
+            .is_some_and(|called| called.starts_with("method"))
+        {
             number -= 1;
             if number == 0 {
                 return Throw::Message(format!("calling '{name}' on bad self ({text})"));
@@ -237,7 +248,11 @@ impl Call<'_> {
     /// The error for argument `i`, which is not of the type that was expected.
     #[cold]
     pub fn type_error(&self, i: usize, expected: &str) -> Throw {
-        let found = if i >= self.count { "no value" } else { self.type_name(self.slot(i)) };
+        let found = if i >= self.count {
+            "no value"
+        } else {
+            self.type_name(self.slot(i))
+        };
         self.argument_error(i, format_args!("{expected} expected, got {found}"))
     }
 
@@ -249,7 +264,9 @@ impl Call<'_> {
             return Ok(n);
         }
         match self.number_of(value) {
-            Some(n) => n.to_integer().ok_or_else(|| self.argument_error(i, "number has no integer representation")),
+            Some(n) => n
+                .to_integer()
+                .ok_or_else(|| self.argument_error(i, "number has no integer representation")),
             None => Err(self.type_error(i, "number")),
         }
     }
@@ -257,17 +274,24 @@ impl Call<'_> {
     /// As [`integer_argument`](Self::integer_argument); `default` if the argument is missing or nil.
     #[inline]
     pub fn optional_integer(&self, i: usize, default: i64) -> Result<i64, Throw> {
-        if self.get(i).is_nil() { Ok(default) } else { self.integer_argument(i) }
+        if self.get(i).is_nil() {
+            Ok(default)
+        } else {
+            self.integer_argument(i)
+        }
     }
 
     /// The number that a value is, or that a string is written as.
     pub fn number_of(&self, value: Value) -> Option<Number> {
-        value.as_number().or_else(|| value.as_str().and_then(|s| number::parse(s.bytes())))
+        value
+            .as_number()
+            .or_else(|| value.as_str().and_then(|s| number::parse(s.bytes())))
     }
 
     /// Argument `i` as a number of either kind.
     pub fn any_number_argument(&self, i: usize) -> Result<Number, Throw> {
-        self.number_of(self.get(i)).ok_or_else(|| self.type_error(i, "number"))
+        self.number_of(self.get(i))
+            .ok_or_else(|| self.type_error(i, "number"))
     }
 
     /// Argument `i` as a float.
@@ -299,13 +323,19 @@ impl Call<'_> {
     /// Argument `i` as a table.
     #[inline]
     pub fn table_argument(&self, i: usize) -> Result<Gc<Table>, Throw> {
-        self.get(i).as_table().ok_or_else(|| self.type_error(i, "table"))
+        self.get(i)
+            .as_table()
+            .ok_or_else(|| self.type_error(i, "table"))
     }
 
     /// Argument `i`, which must be there, nil or not.
     #[inline]
     pub fn any_argument(&self, i: usize) -> Result<Value, Throw> {
-        if i < self.count { Ok(self.get(i)) } else { Err(self.argument_error(i, "value expected")) }
+        if i < self.count {
+            Ok(self.get(i))
+        } else {
+            Err(self.argument_error(i, "value expected"))
+        }
     }
 
     /// Stores into a table without metamethods, whatever that takes: `?` suspends the task while a shared table grows.
@@ -375,14 +405,20 @@ impl Call<'_> {
 
     /// The stack traceback from the native's caller outwards.
     pub fn traceback(&self) -> String {
-        let frame = Frame { base: self.core.base, pc: core::ptr::null() };
+        let frame = Frame {
+            base: self.core.base,
+            pc: core::ptr::null(),
+        };
         // SAFETY: the native's frame is on the running task's stack.
-        self.core.traceback(unsafe { frame.caller() }.unwrap_or(frame))
+        self.core
+            .traceback(unsafe { frame.caller() }.unwrap_or(frame))
     }
 
     /// Captured value `i` of the running native.
     pub fn capture(&self, i: usize) -> Value {
         // SAFETY: the slot two below a base holds the frame's function.
-        unsafe { Value::from_bits(*self.core.base.sub(2)) }.as_native().map_or(Value::NIL, |native| native.capture(i))
+        unsafe { Value::from_bits(*self.core.base.sub(2)) }
+            .as_native()
+            .map_or(Value::NIL, |native| native.capture(i))
     }
 }

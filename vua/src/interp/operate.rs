@@ -66,11 +66,15 @@ fn compute(event: Metamethod, x: Number, y: Number) -> Outcome {
         M::Div => float(|x, y| x / y),
         M::Pow => float(number::power),
         M::Mod => match (x, y) {
-            (I(x), I(y)) => number::modulo(x, y).map_or(Outcome::Error("attempt to perform 'n%0'"), Outcome::Integer),
+            (I(x), I(y)) => number::modulo(x, y)
+                .map_or(Outcome::Error("attempt to perform 'n%0'"), Outcome::Integer),
             _ => float(number::float_modulo),
         },
         M::Idiv => match (x, y) {
-            (I(x), I(y)) => number::floor_div(x, y).map_or(Outcome::Error("attempt to divide by zero"), Outcome::Integer),
+            (I(x), I(y)) => number::floor_div(x, y).map_or(
+                Outcome::Error("attempt to divide by zero"),
+                Outcome::Integer,
+            ),
             _ => float(number::float_floor_div),
         },
         _ => match (x.to_integer(), y.to_integer()) {
@@ -87,18 +91,38 @@ fn compute(event: Metamethod, x: Number, y: Number) -> Outcome {
 }
 
 fn is_bitwise(event: Metamethod) -> bool {
-    matches!(event, Metamethod::Band | Metamethod::Bor | Metamethod::Bxor | Metamethod::Shl | Metamethod::Shr | Metamethod::Bnot)
+    matches!(
+        event,
+        Metamethod::Band
+            | Metamethod::Bor
+            | Metamethod::Bxor
+            | Metamethod::Shl
+            | Metamethod::Shr
+            | Metamethod::Bnot
+    )
 }
 
 impl Core {
     /// The error of an operation on values that have none, naming the second operand if the first would do.
-    fn operand_error(&self, event: Metamethod, x: (Value, Option<usize>), y: (Value, Option<usize>)) -> Flow {
+    fn operand_error(
+        &self,
+        event: Metamethod,
+        x: (Value, Option<usize>),
+        y: (Value, Option<usize>),
+    ) -> Flow {
         let is_concat = event == Metamethod::Concat;
         let fits = |v: Value| v.is_number() || (is_concat && v.as_str().is_some());
         let (culprit, register) = if fits(x.0) { y } else { x };
         if is_bitwise(event) && x.0.is_number() && y.0.is_number() {
-            let (_, register) = if x.0.as_number().and_then(Number::to_integer).is_none() { x } else { y };
-            return fail(format!("number{} has no integer representation", self.variable(register)));
+            let (_, register) = if x.0.as_number().and_then(Number::to_integer).is_none() {
+                x
+            } else {
+                y
+            };
+            return fail(format!(
+                "number{} has no integer representation",
+                self.variable(register)
+            ));
         }
         let action = if is_concat {
             "concatenate"
@@ -107,21 +131,32 @@ impl Core {
         } else {
             "perform arithmetic on"
         };
-        fail(format!("attempt to {} a {} value{}", action, self.engine.type_name(culprit), self.variable(register)))
+        fail(format!(
+            "attempt to {} a {} value{}",
+            action,
+            self.engine.type_name(culprit),
+            self.variable(register)
+        ))
     }
 }
 
 /// Binary arithmetic, tagged and raw.
 pub(super) fn binary(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
-    let Some(op) = Op::of(ins) else { unreachable!("the handler knows its instruction") };
+    let Some(op) = Op::of(ins) else {
+        unreachable!("the handler knows its instruction")
+    };
     if op >= Op::RMOV {
         return raw_binary(core, op, ins);
     }
     let with_constant = op >= Op::ADDK;
     // SAFETY: the verifier proved the operands.
     let (x, y) = unsafe {
-        let y = if with_constant { *closure_of(core.base).proto().constants.add(c(ins)) } else { get(core.base, c(ins)) };
+        let y = if with_constant {
+            *closure_of(core.base).proto().constants.add(c(ins))
+        } else {
+            get(core.base, c(ins))
+        };
         (get(core.base, b(ins)), y)
     };
     let event = metamethod_of(op);
@@ -189,7 +224,11 @@ pub(super) fn unary(vm: &mut Vm, ins: u32) -> Flow {
         unsafe { put(core.base, a(ins), value) };
         return Ok(());
     }
-    let event = if negate { Metamethod::Unm } else { Metamethod::Bnot };
+    let event = if negate {
+        Metamethod::Unm
+    } else {
+        Metamethod::Bnot
+    };
     let handler = core.engine.metamethod(x, event);
     if handler.is_nil() {
         return core.operand_error(event, (x, Some(d(ins))), (x, Some(d(ins))));
@@ -211,7 +250,13 @@ pub(super) fn length(vm: &mut Vm, ins: u32) -> Flow {
         }
         match x.as_table() {
             Some(table) => core.heap.integer(table.length())?,
-            None => return fail(format!("attempt to get length of a {} value{}", core.engine.type_name(x), core.variable(Some(d(ins))))),
+            None => {
+                return fail(format!(
+                    "attempt to get length of a {} value{}",
+                    core.engine.type_name(x),
+                    core.variable(Some(d(ins)))
+                ));
+            }
         }
     };
     // SAFETY: as above.
@@ -222,7 +267,9 @@ pub(super) fn length(vm: &mut Vm, ins: u32) -> Flow {
 /// Comparisons of anything but two inline integers or two floats.
 pub(super) fn compare(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
-    let Some(op) = Op::of(ins) else { unreachable!("the handler knows its instruction") };
+    let Some(op) = Op::of(ins) else {
+        unreachable!("the handler knows its instruction")
+    };
     // SAFETY: the verifier proved the operands.
     let (x, y) = unsafe {
         let x = get(core.base, a(ins));
@@ -235,9 +282,20 @@ pub(super) fn compare(vm: &mut Vm, ins: u32) -> Flow {
     };
     let negated = matches!(
         op,
-        Op::ISNLT | Op::ISNLE | Op::ISNE | Op::ISNEK | Op::ISNLTI | Op::ISNLEI | Op::ISNGTI | Op::ISNGEI
+        Op::ISNLT
+            | Op::ISNLE
+            | Op::ISNE
+            | Op::ISNEK
+            | Op::ISNLTI
+            | Op::ISNLEI
+            | Op::ISNGTI
+            | Op::ISNGEI
     );
-    let then = if negated { Continuation::NegatedCondition } else { Continuation::Condition };
+    let then = if negated {
+        Continuation::NegatedCondition
+    } else {
+        Continuation::Condition
+    };
     if matches!(op, Op::ISEQ | Op::ISNE | Op::ISEQK | Op::ISNEK) {
         let equal = x.raw_equal(y);
         if !equal && x.as_table().is_some() && y.as_table().is_some() {
@@ -250,18 +308,41 @@ pub(super) fn compare(vm: &mut Vm, ins: u32) -> Flow {
         return Ok(());
     }
     // a > b is b < a.
-    let (x, y) = if matches!(op, Op::ISGTI | Op::ISNGTI | Op::ISGEI | Op::ISNGEI) { (y, x) } else { (x, y) };
-    let or_equal = matches!(op, Op::ISLE | Op::ISNLE | Op::ISLEI | Op::ISNLEI | Op::ISGEI | Op::ISNGEI);
-    let holds = if let (Some(x), Some(y)) = (x.as_number(), y.as_number()) {
-        if or_equal { number::less_equal(x, y) } else { number::less_than(x, y) }
-    } else if let (Some(x), Some(y)) = (x.as_str(), y.as_str()) {
-        if or_equal { x.bytes() <= y.bytes() } else { x.bytes() < y.bytes() }
+    let (x, y) = if matches!(op, Op::ISGTI | Op::ISNGTI | Op::ISGEI | Op::ISNGEI) {
+        (y, x)
     } else {
-        let event = if or_equal { Metamethod::Le } else { Metamethod::Lt };
+        (x, y)
+    };
+    let or_equal = matches!(
+        op,
+        Op::ISLE | Op::ISNLE | Op::ISLEI | Op::ISNLEI | Op::ISGEI | Op::ISNGEI
+    );
+    let holds = if let (Some(x), Some(y)) = (x.as_number(), y.as_number()) {
+        if or_equal {
+            number::less_equal(x, y)
+        } else {
+            number::less_than(x, y)
+        }
+    } else if let (Some(x), Some(y)) = (x.as_str(), y.as_str()) {
+        if or_equal {
+            x.bytes() <= y.bytes()
+        } else {
+            x.bytes() < y.bytes()
+        }
+    } else {
+        let event = if or_equal {
+            Metamethod::Le
+        } else {
+            Metamethod::Lt
+        };
         let handler = core.engine.binary_metamethod(x, y, event);
         if handler.is_nil() {
             let (t1, t2) = (core.engine.type_name(x), core.engine.type_name(y));
-            return fail(if t1 == t2 { format!("attempt to compare two {t1} values") } else { format!("attempt to compare {t1} with {t2}") });
+            return fail(if t1 == t2 {
+                format!("attempt to compare two {t1} values")
+            } else {
+                format!("attempt to compare {t1} with {t2}")
+            });
         }
         return core.call_metamethod(handler, &[x, y], then, 0);
     };
@@ -299,7 +380,9 @@ pub(super) fn concat_from(core: &mut Core, ins: u32, last: usize) -> Flow {
         unsafe {
             let mut from = last + 1;
             let mut total = 0usize;
-            while from > first && let Some(length) = append_length(get(core.base, from - 1)) {
+            while from > first
+                && let Some(length) = append_length(get(core.base, from - 1))
+            {
                 total += length;
                 from -= 1;
             }
@@ -330,9 +413,18 @@ pub(super) fn concat_from(core: &mut Core, ins: u32, last: usize) -> Flow {
             let (x, y) = (get(core.base, last - 1), get(core.base, last));
             let handler = core.engine.binary_metamethod(x, y, Metamethod::Concat);
             if handler.is_nil() {
-                return core.operand_error(Metamethod::Concat, (x, Some(last - 1)), (y, Some(last)));
+                return core.operand_error(
+                    Metamethod::Concat,
+                    (x, Some(last - 1)),
+                    (y, Some(last)),
+                );
             }
-            return core.call_metamethod(handler, &[x, y], Continuation::Concatenate, (last - 1) as u8);
+            return core.call_metamethod(
+                handler,
+                &[x, y],
+                Continuation::Concatenate,
+                (last - 1) as u8,
+            );
         }
     }
     // SAFETY: as above.
@@ -350,7 +442,12 @@ pub(super) fn convert(vm: &mut Vm, ins: u32) -> Flow {
             let f = f64::from_bits(*core.base.add(d(ins)));
             match number::float_to_integer(f) {
                 Some(i) => *core.base.add(a(ins)) = i as u64,
-                None => return fail(format!("number {} has no integer representation", number::float_text(f).as_str())),
+                None => {
+                    return fail(format!(
+                        "number {} has no integer representation",
+                        number::float_text(f).as_str()
+                    ));
+                }
             }
             return Ok(());
         }
@@ -360,11 +457,22 @@ pub(super) fn convert(vm: &mut Vm, ins: u32) -> Flow {
             (Some(n), Some(Op::TOF)) => *core.base.add(a(ins)) = n.to_float().to_bits(),
             (Some(n), _) => match n.to_integer() {
                 Some(i) => *core.base.add(a(ins)) = i as u64,
-                None => return fail(format!("number{} has no integer representation", core.raw_variable(a(ins)))),
+                None => {
+                    return fail(format!(
+                        "number{} has no integer representation",
+                        core.raw_variable(a(ins))
+                    ));
+                }
             },
-            (None, _) => return fail(format!("{} value expected for{}, got {}", wanted, core.raw_variable(a(ins)), core.engine.type_name(value))),
+            (None, _) => {
+                return fail(format!(
+                    "{} value expected for{}, got {}",
+                    wanted,
+                    core.raw_variable(a(ins)),
+                    core.engine.type_name(value)
+                ));
+            }
         }
     }
     Ok(())
 }
-

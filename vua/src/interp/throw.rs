@@ -64,7 +64,10 @@ impl Core {
 
     /// `source:line:` of the `level`th Vua function from the innermost frame, where 0 is the running one; empty if there is none or it is a native.
     pub(crate) fn position(&self, level: usize) -> String {
-        let mut frame = Frame { base: self.base, pc: self.pc };
+        let mut frame = Frame {
+            base: self.base,
+            pc: self.pc,
+        };
         for _ in 0..level {
             // SAFETY: the stack is that of the running task.
             match unsafe { frame.caller() } {
@@ -87,7 +90,12 @@ impl Core {
             Throw::Value(value) => Some(value),
             Throw::Message(text) => {
                 // A native's message carries the position of the function that called it.
-                let native = self.frame_proto(Frame { base: self.base, pc: self.pc }).is_none();
+                let native = self
+                    .frame_proto(Frame {
+                        base: self.base,
+                        pc: self.pc,
+                    })
+                    .is_none();
                 let text = self.position(native as usize) + &text;
                 Some(match crate::object::Str::new(&self.heap, text.as_bytes()) {
                     Ok(string) => string.value(),
@@ -112,11 +120,16 @@ impl Core {
                     && proto.parallel_body
                     && let Some(latch) = Gc::<Latch>::from_value(get(frame.base, 3))
                 {
-                    if let Some(flow) = self.close_while_unwinding(Frame { base, pc }, frame.base, error) {
+                    if let Some(flow) =
+                        self.close_while_unwinding(Frame { base, pc }, frame.base, error)
+                    {
                         return self.entered(flow);
                     }
                     // The loop was split: its join waits for the other pieces and raises the error of the earliest.
-                    let up = get(frame.base, 2).as_integer().map_or_else(|| get(frame.base, 2).as_float() > Some(0.0), |step| step > 0);
+                    let up = get(frame.base, 2).as_integer().map_or_else(
+                        || get(frame.base, 2).as_float() > Some(0.0),
+                        |step| step > 0,
+                    );
                     let error = match self.publish(error) {
                         Ok(()) => error,
                         Err(_) => self.engine.out_of_memory(),
@@ -127,13 +140,27 @@ impl Core {
                     return self.deliver_flow(frame.base, frame.base, 1);
                 }
                 match frame.link() {
-                    Link::Native { protected: true, distance, state, count } if value.is_some() => {
-                        if let Some(flow) = self.close_while_unwinding(Frame { base, pc }, frame.base, value.unwrap_or(Value::NIL)) {
+                    Link::Native {
+                        protected: true,
+                        distance,
+                        state,
+                        count,
+                    } if value.is_some() => {
+                        if let Some(flow) = self.close_while_unwinding(
+                            Frame { base, pc },
+                            frame.base,
+                            value.unwrap_or(Value::NIL),
+                        ) {
                             return self.entered(flow);
                         }
                         let native = frame.base.sub(distance);
                         *frame.base.sub(2) = value.unwrap_or(Value::NIL).to_bits();
-                        self.step = Step { count, state, results: 1, failed: true };
+                        self.step = Step {
+                            count,
+                            state,
+                            results: 1,
+                            failed: true,
+                        };
                         self.resume_native(native);
                         return None;
                     }
@@ -148,7 +175,9 @@ impl Core {
         }
         match value {
             Some(error) => {
-                if let Some(flow) = self.close_while_unwinding(Frame { base, pc }, self.stack, error) {
+                if let Some(flow) =
+                    self.close_while_unwinding(Frame { base, pc }, self.stack, error)
+                {
                     return self.entered(flow);
                 }
                 self.error = error;
@@ -192,7 +221,11 @@ impl Core {
             if index < SHOWN || index + SHOWN + 1 >= frames {
                 let _ = write!(text, "\n\t{}", self.describe(frame, caller));
             } else if index == SHOWN {
-                let _ = write!(text, "\n\t...\t(skipping {} levels)", frames - 2 * SHOWN - 1);
+                let _ = write!(
+                    text,
+                    "\n\t...\t(skipping {} levels)",
+                    frames - 2 * SHOWN - 1
+                );
             }
             index += 1;
             walk = caller;
@@ -200,9 +233,16 @@ impl Core {
         if let Some(task) = self.task {
             let (function, pc) = task.fields().spawned_at.get();
             if let Some(closure) = function.as_closure()
-                && let (Some(debug), Some(line)) = (closure.proto().debug(), Self::line_at(closure.proto(), pc))
+                && let (Some(debug), Some(line)) =
+                    (closure.proto().debug(), Self::line_at(closure.proto(), pc))
             {
-                let _ = write!(text, "\n\tspawned at {}:{} in {}", debug.source, line, function_name(debug));
+                let _ = write!(
+                    text,
+                    "\n\tspawned at {}:{} in {}",
+                    debug.source,
+                    line,
+                    function_name(debug)
+                );
             }
         }
         text
@@ -214,8 +254,12 @@ impl Core {
         if let Some(native) = function.as_native() {
             return format!("[native]: in function '{}'", native.name());
         }
-        let Some(proto) = self.frame_proto(frame) else { return "?".to_string() };
-        let Some(debug) = proto.debug() else { return "?".to_string() };
+        let Some(proto) = self.frame_proto(frame) else {
+            return "?".to_string();
+        };
+        let Some(debug) = proto.debug() else {
+            return "?".to_string();
+        };
         let line = Self::line_at(proto, frame.pc).unwrap_or(debug.line);
         let called = caller.and_then(|caller| self.called_name(caller));
         match called {
@@ -262,4 +306,3 @@ pub fn type_name(value: Value) -> &'static str {
         }
     }
 }
-

@@ -75,22 +75,43 @@ impl Call<'_> {
     }
 
     /// The call of `function`, its frame at slot `at`, after which the native goes on with `state`.
-    pub(crate) fn prepare(&mut self, at: usize, function: Value, arguments: &[Value], state: u32) -> Next {
+    pub(crate) fn prepare(
+        &mut self,
+        at: usize,
+        function: Value,
+        arguments: &[Value],
+        state: u32,
+    ) -> Next {
         self.set(at, function);
         for (i, argument) in arguments.iter().enumerate() {
             self.set(at + 2 + i, *argument);
         }
-        Next::Call { at, arguments: arguments.len(), state, protected: false }
+        Next::Call {
+            at,
+            arguments: arguments.len(),
+            state,
+            protected: false,
+        }
     }
 
     /// The first result of the call of the last step; nil if it had none.
     pub(crate) fn result(&self, at: usize) -> Value {
-        if self.results() > 0 { self.slot(at) } else { Value::NIL }
+        if self.results() > 0 {
+            self.slot(at)
+        } else {
+            Value::NIL
+        }
     }
 
     /// `object[key]`.
     #[inline]
-    pub(crate) fn fetch(&mut self, object: Value, key: Value, at: usize, state: u32) -> Result<Fetched, Throw> {
+    pub(crate) fn fetch(
+        &mut self,
+        object: Value,
+        key: Value,
+        at: usize,
+        state: u32,
+    ) -> Result<Fetched, Throw> {
         if let Some(table) = object.as_table() {
             let value = table.get(key);
             if !value.is_nil() || !table.header().has(flags::METATABLE) {
@@ -101,18 +122,36 @@ impl Call<'_> {
     }
 
     #[cold]
-    fn fetch_through(&mut self, mut object: Value, key: Value, at: usize, state: u32) -> Result<Fetched, Throw> {
+    fn fetch_through(
+        &mut self,
+        mut object: Value,
+        key: Value,
+        at: usize,
+        state: u32,
+    ) -> Result<Fetched, Throw> {
         for _ in 0..MAX_CHAIN {
             let value = object.as_table().map_or(Value::NIL, |table| table.get(key));
-            let handler = if value.is_nil() { self.engine().metamethod(object, Metamethod::Index) } else { Value::NIL };
+            let handler = if value.is_nil() {
+                self.engine().metamethod(object, Metamethod::Index)
+            } else {
+                Value::NIL
+            };
             if handler.is_nil() {
                 if object.as_table().is_some() {
                     return Ok(Fetched::Value(value));
                 }
-                return Err(self.message(format_args!("attempt to index a {} value", self.type_name(object))));
+                return Err(self.message(format_args!(
+                    "attempt to index a {} value",
+                    self.type_name(object)
+                )));
             }
             if handler.has_tag(Tag::Function) {
-                return Ok(Fetched::Call(self.prepare(at, handler, &[object, key], state)));
+                return Ok(Fetched::Call(self.prepare(
+                    at,
+                    handler,
+                    &[object, key],
+                    state,
+                )));
             }
             object = handler;
         }
@@ -121,7 +160,14 @@ impl Call<'_> {
 
     /// `object[key] = value`; `None` if it is done.
     #[inline]
-    pub(crate) fn assign(&mut self, object: Value, key: Value, value: Value, at: usize, state: u32) -> Result<Option<Next>, Throw> {
+    pub(crate) fn assign(
+        &mut self,
+        object: Value,
+        key: Value,
+        value: Value,
+        at: usize,
+        state: u32,
+    ) -> Result<Option<Next>, Throw> {
         if let Some(table) = object.as_table()
             && !table.header().has(flags::METATABLE)
         {
@@ -132,20 +178,39 @@ impl Call<'_> {
     }
 
     #[cold]
-    fn assign_through(&mut self, mut object: Value, key: Value, value: Value, at: usize, state: u32) -> Result<Option<Next>, Throw> {
+    fn assign_through(
+        &mut self,
+        mut object: Value,
+        key: Value,
+        value: Value,
+        at: usize,
+        state: u32,
+    ) -> Result<Option<Next>, Throw> {
         for _ in 0..MAX_CHAIN {
             let table = object.as_table();
             let absent = table.is_none_or(|table| table.get(key).is_nil());
-            let handler = if absent { self.engine().metamethod(object, Metamethod::Newindex) } else { Value::NIL };
+            let handler = if absent {
+                self.engine().metamethod(object, Metamethod::Newindex)
+            } else {
+                Value::NIL
+            };
             if handler.is_nil() {
                 let Some(table) = table else {
-                    return Err(self.message(format_args!("attempt to index a {} value", self.type_name(object))));
+                    return Err(self.message(format_args!(
+                        "attempt to index a {} value",
+                        self.type_name(object)
+                    )));
                 };
                 self.store(table, key, value)?;
                 return Ok(None);
             }
             if handler.has_tag(Tag::Function) {
-                return Ok(Some(self.prepare(at, handler, &[object, key, value], state)));
+                return Ok(Some(self.prepare(
+                    at,
+                    handler,
+                    &[object, key, value],
+                    state,
+                )));
             }
             object = handler;
         }
@@ -153,7 +218,12 @@ impl Call<'_> {
     }
 
     /// `#object`; what a metamethod gives is to be passed through [`length_of`](Self::length_of).
-    pub(crate) fn measure(&mut self, object: Value, at: usize, state: u32) -> Result<Fetched, Throw> {
+    pub(crate) fn measure(
+        &mut self,
+        object: Value,
+        at: usize,
+        state: u32,
+    ) -> Result<Fetched, Throw> {
         if let Some(string) = object.as_str() {
             return Ok(Fetched::Value(self.integer(string.len() as i64)?));
         }
@@ -163,18 +233,29 @@ impl Call<'_> {
         }
         match object.as_table() {
             Some(table) => Ok(Fetched::Value(self.integer(table.length())?)),
-            None => Err(self.message(format_args!("attempt to get length of a {} value", self.type_name(object)))),
+            None => Err(self.message(format_args!(
+                "attempt to get length of a {} value",
+                self.type_name(object)
+            ))),
         }
     }
 
     /// The length that [`measure`](Self::measure) or its metamethod gave.
     pub(crate) fn length_of(&self, value: Value) -> Result<i64, Throw> {
-        self.number_of(value).and_then(crate::number::Number::to_integer).ok_or_else(|| self.message("object length is not an integer"))
+        self.number_of(value)
+            .and_then(crate::number::Number::to_integer)
+            .ok_or_else(|| self.message("object length is not an integer"))
     }
 
     /// `a < b`.
     #[inline]
-    pub(crate) fn less(&mut self, a: Value, b: Value, at: usize, state: u32) -> Result<Compared, Throw> {
+    pub(crate) fn less(
+        &mut self,
+        a: Value,
+        b: Value,
+        at: usize,
+        state: u32,
+    ) -> Result<Compared, Throw> {
         if let (Some(a), Some(b)) = (a.as_number(), b.as_number()) {
             return Ok(Compared::Holds(crate::number::less_than(a, b)));
         }
@@ -186,7 +267,11 @@ impl Call<'_> {
             return Ok(Compared::Call(self.prepare(at, handler, &[a, b], state)));
         }
         let (a, b) = (self.type_name(a), self.type_name(b));
-        Err(if a == b { self.message(format_args!("attempt to compare two {a} values")) } else { self.message(format_args!("attempt to compare {a} with {b}")) })
+        Err(if a == b {
+            self.message(format_args!("attempt to compare two {a} values"))
+        } else {
+            self.message(format_args!("attempt to compare {a} with {b}"))
+        })
     }
 
     /// Stores `value` after the last of a sequence without metamethods: whole on a shared table.
@@ -250,8 +335,20 @@ impl Call<'_> {
                     a.store(y);
                     b.store(x);
                 } else {
-                    table.set(&self.core.heap, Value::inline_integer(i).unwrap_or(Value::NIL), y).map_err(|e| self.store_error(table, e))?;
-                    table.set(&self.core.heap, Value::inline_integer(j).unwrap_or(Value::NIL), x).map_err(|e| self.store_error(table, e))?;
+                    table
+                        .set(
+                            &self.core.heap,
+                            Value::inline_integer(i).unwrap_or(Value::NIL),
+                            y,
+                        )
+                        .map_err(|e| self.store_error(table, e))?;
+                    table
+                        .set(
+                            &self.core.heap,
+                            Value::inline_integer(j).unwrap_or(Value::NIL),
+                            x,
+                        )
+                        .map_err(|e| self.store_error(table, e))?;
                 }
                 Ok(())
             }
@@ -284,12 +381,21 @@ impl Call<'_> {
     }
 
     /// A new native function with captures.
-    pub(crate) fn native(&mut self, name: &'static str, function: crate::interp::native::NativeFn, captures: &[Value]) -> Result<Value, Throw> {
+    pub(crate) fn native(
+        &mut self,
+        name: &'static str,
+        function: crate::interp::native::NativeFn,
+        captures: &[Value],
+    ) -> Result<Value, Throw> {
         Ok(NativeFunction::new(&self.core.heap, function as *const (), name, captures)?.value())
     }
 
     /// A closure of a verified main chunk, in the program's globals or another environment.
-    pub(crate) fn main_closure(&mut self, function: &crate::bytecode::Function, environment: Option<Value>) -> Result<Value, Throw> {
+    pub(crate) fn main_closure(
+        &mut self,
+        function: &crate::bytecode::Function,
+        environment: Option<Value>,
+    ) -> Result<Value, Throw> {
         let closure = self.engine().closure(&self.core.heap, function)?;
         if let Some(environment) = environment
             && !function.captures.is_empty()
@@ -306,7 +412,12 @@ impl Call<'_> {
     }
 
     /// Sets a field of a table that no other task knows.
-    pub(crate) fn set_field(&mut self, table: Gc<Table>, name: &str, value: Value) -> Result<(), Throw> {
+    pub(crate) fn set_field(
+        &mut self,
+        table: Gc<Table>,
+        name: &str,
+        value: Value,
+    ) -> Result<(), Throw> {
         let key = self.string(name.as_bytes())?;
         self.store(table, key, value)
     }

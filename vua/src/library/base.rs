@@ -55,7 +55,12 @@ pub(crate) enum Shown {
 }
 
 /// `tostring(value)`.
-pub(crate) fn show(call: &mut Call<'_>, value: Value, at: usize, state: u32) -> Result<Shown, Throw> {
+pub(crate) fn show(
+    call: &mut Call<'_>,
+    value: Value,
+    at: usize,
+    state: u32,
+) -> Result<Shown, Throw> {
     if value.as_str().is_some() {
         return Ok(Shown::String(value));
     }
@@ -72,7 +77,9 @@ pub(crate) fn show(call: &mut Call<'_>, value: Value, at: usize, state: u32) -> 
         None if value.is_nil() => "nil".into(),
         None => {
             let name = call.metamethod(value, "__name");
-            let name = name.as_str().map(|name| String::from_utf8_lossy(name.bytes()));
+            let name = name
+                .as_str()
+                .map(|name| String::from_utf8_lossy(name.bytes()));
             let address = value.address() as usize;
             match name {
                 Some(name) => format!("{name}: 0x{address:012x}"),
@@ -194,7 +201,10 @@ fn warn(call: &mut Call<'_>) -> Result<Next, Throw> {
     if call.count() == 1 && message.first() == Some(&b'@') {
         return Ok(Next::Nothing);
     }
-    text.try_reserve(message.len() + 1).map_err(|_| NeedMemory { bytes: message.len() })?;
+    text.try_reserve(message.len() + 1)
+        .map_err(|_| NeedMemory {
+            bytes: message.len(),
+        })?;
     text.extend_from_slice(&message);
     text.push(b'\n');
     call.platform().write(Stream::Error, &text);
@@ -209,7 +219,10 @@ fn type_of(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 fn assert(call: &mut Call<'_>) -> Result<Next, Throw> {
     if call.get(0).is_truthy() {
-        return Ok(Next::Many { at: 0, count: call.count() });
+        return Ok(Next::Many {
+            at: 0,
+            count: call.count(),
+        });
     }
     call.any_argument(0)?;
     if call.count() > 1 {
@@ -221,7 +234,9 @@ fn assert(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn error(call: &mut Call<'_>) -> Result<Next, Throw> {
     let value = call.get(0);
     let level = call.optional_integer(1, 1)?;
-    let Some(message) = value.as_str() else { return Err(Throw::Value(value)) };
+    let Some(message) = value.as_str() else {
+        return Err(Throw::Value(value));
+    };
     if level <= 0 {
         return Err(Throw::Value(value));
     }
@@ -249,12 +264,20 @@ fn open_frame(call: &mut Call<'_>, from: usize) -> Result<(), Throw> {
 fn pcall(call: &mut Call<'_>) -> Result<Next, Throw> {
     if call.state() != 0 {
         call.set(0, Value::boolean(!call.failed()));
-        return Ok(Next::Many { at: 0, count: 1 + call.results() });
+        return Ok(Next::Many {
+            at: 0,
+            count: 1 + call.results(),
+        });
     }
     let function = call.any_argument(0)?;
     open_frame(call, 1)?;
     call.set(1, function);
-    Ok(Next::Call { at: 1, arguments: call.count() - 1, state: 1, protected: true })
+    Ok(Next::Call {
+        at: 1,
+        arguments: call.count() - 1,
+        state: 1,
+        protected: true,
+    })
 }
 
 /// In state 2 the message handler has been called; slot 0 keeps it.
@@ -270,31 +293,58 @@ fn xpcall(call: &mut Call<'_>) -> Result<Next, Throw> {
             call.set(0, handler);
             call.set(1, Value::TRUE);
             call.set(2, function);
-            Ok(Next::Call { at: 2, arguments: call.count() - 2, state: 1, protected: true })
+            Ok(Next::Call {
+                at: 2,
+                arguments: call.count() - 2,
+                state: 1,
+                protected: true,
+            })
         }
         1 if call.failed() => {
             let (handler, error) = (call.slot(0), call.slot(2));
             call.set(1, Value::FALSE);
             let _ = call.prepare(2, handler, &[error], 2);
-            Ok(Next::Call { at: 2, arguments: 1, state: 2, protected: true })
+            Ok(Next::Call {
+                at: 2,
+                arguments: 1,
+                state: 2,
+                protected: true,
+            })
         }
-        1 => Ok(Next::Many { at: 1, count: 1 + call.results() }),
+        1 => Ok(Next::Many {
+            at: 1,
+            count: 1 + call.results(),
+        }),
         // An error in the handler itself is the error.
-        _ => Ok(Next::Many { at: 1, count: 1 + call.results().max(usize::from(call.failed())) }),
+        _ => Ok(Next::Many {
+            at: 1,
+            count: 1 + call.results().max(usize::from(call.failed())),
+        }),
     }
 }
 
 fn select(call: &mut Call<'_>) -> Result<Next, Throw> {
     let count = call.count();
-    if call.get(0).as_str().is_some_and(|s| s.bytes().first() == Some(&b'#')) {
+    if call
+        .get(0)
+        .as_str()
+        .is_some_and(|s| s.bytes().first() == Some(&b'#'))
+    {
         return Ok(Next::One(call.integer(count as i64 - 1)?));
     }
     let n = call.integer_argument(0)?;
-    let first = if n < 0 { n.saturating_add(count as i64) } else { n.min(count as i64) };
+    let first = if n < 0 {
+        n.saturating_add(count as i64)
+    } else {
+        n.min(count as i64)
+    };
     if first < 1 {
         return Err(call.argument_error(0, "index out of range"));
     }
-    Ok(Next::Many { at: first as usize, count: count - first as usize })
+    Ok(Next::Many {
+        at: first as usize,
+        count: count - first as usize,
+    })
 }
 
 fn rawequal(call: &mut Call<'_>) -> Result<Next, Throw> {
@@ -326,9 +376,15 @@ fn rawset(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 fn getmetatable(call: &mut Call<'_>) -> Result<Next, Throw> {
     let value = call.any_argument(0)?;
-    let Some(table) = call.metatable(value) else { return Ok(Next::One(Value::NIL)) };
+    let Some(table) = call.metatable(value) else {
+        return Ok(Next::One(Value::NIL));
+    };
     let guard = call.metamethod(value, "__metatable");
-    Ok(Next::One(if guard.is_nil() { table.value() } else { guard }))
+    Ok(Next::One(if guard.is_nil() {
+        table.value()
+    } else {
+        guard
+    }))
 }
 
 fn setmetatable(call: &mut Call<'_>) -> Result<Next, Throw> {
@@ -430,7 +486,9 @@ fn tonumber(call: &mut Call<'_>) -> Result<Next, Throw> {
         }));
     }
     let base = call.integer_argument(1)?;
-    let Some(text) = call.get(0).as_str() else { return Err(call.type_error(0, "string")) };
+    let Some(text) = call.get(0).as_str() else {
+        return Err(call.type_error(0, "string"));
+    };
     if !(2..=36).contains(&base) {
         return Err(call.argument_error(1, "base out of range"));
     }
@@ -455,13 +513,23 @@ fn in_base(text: &[u8], base: u32) -> Option<i64> {
     let mut value: i64 = 0;
     for &digit in digits {
         let digit = (digit as char).to_digit(base)?;
-        value = value.wrapping_mul(i64::from(base)).wrapping_add(i64::from(digit));
+        value = value
+            .wrapping_mul(i64::from(base))
+            .wrapping_add(i64::from(digit));
     }
-    Some(if negative { value.wrapping_neg() } else { value })
+    Some(if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    })
 }
 
 fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let option = if call.get(0).is_nil() { None } else { Some(call.bytes_argument(0)?) };
+    let option = if call.get(0).is_nil() {
+        None
+    } else {
+        Some(call.bytes_argument(0)?)
+    };
     let value = match option.map_or(&b"collect"[..], |option| option.bytes()) {
         b"count" => {
             let local = call.heap();

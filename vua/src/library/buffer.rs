@@ -34,7 +34,12 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// Nothing yet.
     pub(crate) fn new() -> Buffer {
-        Buffer { full: Vec::new(), last: Vec::new(), before: 0, probed: SEGMENT }
+        Buffer {
+            full: Vec::new(),
+            last: Vec::new(),
+            before: 0,
+            probed: SEGMENT,
+        }
     }
 
     /// Number of bytes.
@@ -82,8 +87,14 @@ impl Buffer {
             ask(heap, probe)?;
             self.probed = probe;
         }
-        let least = if self.full.is_empty() { more.max(self.last.len()).max(64) } else { SEGMENT };
-        self.last.try_reserve(least.min(SEGMENT - self.last.len()).max(more)).map_err(|_| need(more))
+        let least = if self.full.is_empty() {
+            more.max(self.last.len()).max(64)
+        } else {
+            SEGMENT
+        };
+        self.last
+            .try_reserve(least.min(SEGMENT - self.last.len()).max(more))
+            .map_err(|_| need(more))
     }
 
     /// Appends one byte.
@@ -93,7 +104,11 @@ impl Buffer {
     }
 
     /// Appends what `write` appends to a vector: at most [`SHORT`] bytes, for which there is room.
-    pub(crate) fn write(&mut self, call: &mut Call<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Throw> {
+    pub(crate) fn write(
+        &mut self,
+        call: &mut Call<'_>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Throw> {
         self.turn(call)?;
         self.last.try_reserve(SHORT).map_err(|_| need(SHORT))?;
         write(&mut self.last);
@@ -101,7 +116,12 @@ impl Buffer {
     }
 
     /// Appends a byte `count` times.
-    pub(crate) fn fill(&mut self, call: &mut Call<'_>, byte: u8, count: usize) -> Result<(), Throw> {
+    pub(crate) fn fill(
+        &mut self,
+        call: &mut Call<'_>,
+        byte: u8,
+        count: usize,
+    ) -> Result<(), Throw> {
         let run = [byte; 64];
         let mut left = count;
         while left > 0 {
@@ -135,7 +155,9 @@ impl Buffer {
             return Ok(self.last);
         }
         let mut whole = Vec::new();
-        whole.try_reserve_exact(self.len()).map_err(|_| need(self.len()))?;
+        whole
+            .try_reserve_exact(self.len())
+            .map_err(|_| need(self.len()))?;
         for segment in self.full.drain(..) {
             whole.extend_from_slice(&segment);
             call.poll()?;

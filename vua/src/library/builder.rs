@@ -19,11 +19,23 @@ pub struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// Nothing defined yet.
     pub fn new(heap: &'static Heap, local: &'a LocalHeap, globals: Gc<Table>) -> Builder<'a> {
-        Builder { heap, local, globals, strings: None, tasks: None, files: None }
+        Builder {
+            heap,
+            local,
+            globals,
+            strings: None,
+            tasks: None,
+            files: None,
+        }
     }
 
     /// A native function as a value, called `name` in messages.
-    pub fn function(&self, name: &'static str, function: NativeFn, captures: &[Value]) -> Result<Value, NeedMemory> {
+    pub fn function(
+        &self,
+        name: &'static str,
+        function: NativeFn,
+        captures: &[Value],
+    ) -> Result<Value, NeedMemory> {
         Ok(NativeFunction::new(self.local, function as *const (), name, captures)?.value())
     }
 
@@ -67,7 +79,11 @@ impl<'a> Builder<'a> {
     }
 
     /// A table of functions, which messages call by their names behind `prefix`.
-    pub fn table(&self, prefix: &str, functions: &[(&'static str, NativeFn)]) -> Result<Gc<Table>, NeedMemory> {
+    pub fn table(
+        &self,
+        prefix: &str,
+        functions: &[(&'static str, NativeFn)],
+    ) -> Result<Gc<Table>, NeedMemory> {
         let table = Table::new(self.local, 0, functions.len())?;
         for (name, function) in functions {
             self.define(table, prefix, name, *function, &[])?;
@@ -76,7 +92,14 @@ impl<'a> Builder<'a> {
     }
 
     /// Sets a field of a table to a function, which messages call by its name behind `prefix`.
-    pub fn define(&self, table: Gc<Table>, prefix: &str, name: &str, function: NativeFn, captures: &[Value]) -> Result<(), NeedMemory> {
+    pub fn define(
+        &self,
+        table: Gc<Table>,
+        prefix: &str,
+        name: &str,
+        function: NativeFn,
+        captures: &[Value],
+    ) -> Result<(), NeedMemory> {
         // An engine lives for good, and so do the names of its functions.
         let full: &'static str = alloc::format!("{prefix}{name}").leak();
         self.set(table, name, self.function(full, function, captures)?)
@@ -93,7 +116,11 @@ impl<'a> Builder<'a> {
     }
 
     /// Defines a global table of functions.
-    pub fn library(&self, name: &str, functions: &[(&'static str, NativeFn)]) -> Result<Gc<Table>, NeedMemory> {
+    pub fn library(
+        &self,
+        name: &str,
+        functions: &[(&'static str, NativeFn)],
+    ) -> Result<Gc<Table>, NeedMemory> {
         let table = self.table(&alloc::format!("{name}."), functions)?;
         self.global_value(name, table.value())?;
         Ok(table)

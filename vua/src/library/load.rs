@@ -35,7 +35,10 @@ fn shown_name(name: &[u8]) -> String {
             if line.len() == source.len() && line.len() < LONGEST - 14 {
                 format!("[string \"{}\"]", lossy(line))
             } else {
-                format!("[string \"{}...\"]", lossy(&line[..line.len().min(LONGEST - 14)]))
+                format!(
+                    "[string \"{}...\"]",
+                    lossy(&line[..line.len().min(LONGEST - 14)])
+                )
             }
         }
     }
@@ -44,13 +47,24 @@ fn shown_name(name: &[u8]) -> String {
 /// The function that a source text is, or nil and a message, in slots `at` and `at + 1`.
 ///
 /// The compiler runs to its end without a safepoint: sources are short next to what they do.
-fn compile(call: &mut Call<'_>, source: &[u8], name: &[u8], mode: &[u8], environment: Option<Value>, at: usize) -> Result<Next, Throw> {
+fn compile(
+    call: &mut Call<'_>,
+    source: &[u8],
+    name: &[u8],
+    mode: &[u8],
+    environment: Option<Value>,
+    at: usize,
+) -> Result<Next, Throw> {
     let shown = shown_name(name);
     let binary = source.first() == Some(&0x1b);
     if binary || !mode.contains(&b't') {
         let kind = if binary { "binary" } else { "text" };
         let mode = String::from_utf8_lossy(mode);
-        return refused(call, format!("attempt to load a {kind} chunk (mode is '{mode}')"), at);
+        return refused(
+            call,
+            format!("attempt to load a {kind} chunk (mode is '{mode}')"),
+            at,
+        );
     }
     let function = match crate::compile::compile(source, &shown) {
         Ok(function) => function,
@@ -102,14 +116,18 @@ fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
         call.set(PIECES, pieces.value());
         return Ok(call.prepare(CALLEE, chunk, &[], 1));
     }
-    let Some(pieces) = call.slot(PIECES).as_table() else { return Ok(Next::Nothing) };
+    let Some(pieces) = call.slot(PIECES).as_table() else {
+        return Ok(Next::Nothing);
+    };
     let piece = call.result(CALLEE);
     match piece.as_str() {
         Some(piece) if piece.len() > 0 => {
             call.append(pieces, piece.value())?;
             return Ok(call.prepare(CALLEE, chunk, &[], 1));
         }
-        None if !piece.is_nil() => return refused(call, "reader function must return a string".into(), CALLEE),
+        None if !piece.is_nil() => {
+            return refused(call, "reader function must return a string".into(), CALLEE);
+        }
         _ => {}
     }
     let mut buffer = Buffer::new();
@@ -128,10 +146,14 @@ fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
 /// The content of the file that argument 0 names; or the message why there is none.
 fn read_file(call: &mut Call<'_>) -> Result<Result<(String, Vec<u8>), String>, Throw> {
     let name = call.bytes_argument(0)?;
-    let Some(name) = name.to_utf8().map(String::from) else { return Err(call.argument_error(0, "invalid file name")) };
+    let Some(name) = name.to_utf8().map(String::from) else {
+        return Err(call.argument_error(0, "invalid file name"));
+    };
     let mut source = Vec::new();
     let mut full = false;
-    let read = call.platform().read_file(&name, &mut |bytes| match source.try_reserve_exact(bytes.len()) {
+    let read = call.platform().read_file(&name, &mut |bytes| match source
+        .try_reserve_exact(bytes.len())
+    {
         Ok(()) => source.extend_from_slice(bytes),
         Err(_) => full = true,
     });
@@ -147,11 +169,22 @@ fn read_file(call: &mut Call<'_>) -> Result<Result<(String, Vec<u8>), String>, T
 /// `loadfile(filename [, mode [, env]])`.
 fn loadfile(call: &mut Call<'_>) -> Result<Next, Throw> {
     call.settle(3);
-    let mode = if call.slot(1).is_nil() { &b"bt"[..] } else { call.bytes_argument(1)?.bytes() };
+    let mode = if call.slot(1).is_nil() {
+        &b"bt"[..]
+    } else {
+        call.bytes_argument(1)?.bytes()
+    };
     let environment = (call.count() > 2).then(|| call.slot(2));
     let at = call.count().max(3);
     match read_file(call)? {
-        Ok((name, source)) => compile(call, &source, format!("@{name}").as_bytes(), mode, environment, at),
+        Ok((name, source)) => compile(
+            call,
+            &source,
+            format!("@{name}").as_bytes(),
+            mode,
+            environment,
+            at,
+        ),
         Err(text) => refused(call, text, at),
     }
 }
@@ -178,10 +211,19 @@ mod tests {
     fn names_of_chunks() {
         assert_eq!(shown_name(b"return 1"), "[string \"return 1\"]");
         assert_eq!(shown_name(b"a\nb"), "[string \"a...\"]");
-        assert_eq!(shown_name(&[b'x'; 44]), alloc::format!("[string \"{}\"]", "x".repeat(44)));
-        assert_eq!(shown_name(&[b'x'; 45]), alloc::format!("[string \"{}...\"]", "x".repeat(45)));
+        assert_eq!(
+            shown_name(&[b'x'; 44]),
+            alloc::format!("[string \"{}\"]", "x".repeat(44))
+        );
+        assert_eq!(
+            shown_name(&[b'x'; 45]),
+            alloc::format!("[string \"{}...\"]", "x".repeat(45))
+        );
         assert_eq!(shown_name(b"=stdin"), "stdin");
         assert_eq!(shown_name(b"@a/b.lua"), "a/b.lua");
-        assert_eq!(shown_name(&[&b"@"[..], &[b'y'; 100]].concat()), alloc::format!("...{}", "y".repeat(56)));
+        assert_eq!(
+            shown_name(&[&b"@"[..], &[b'y'; 100]].concat()),
+            alloc::format!("...{}", "y".repeat(56))
+        );
     }
 }

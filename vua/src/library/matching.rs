@@ -5,7 +5,9 @@
 
 use super::access::{BYTES, Fetched, Pace, STEPS};
 use super::buffer::{Buffer, long_string};
-use super::pattern::{Capture, MAX_CAPTURES, Matcher, PatternError, Progress, Replacement, is_plain, replacement};
+use super::pattern::{
+    Capture, MAX_CAPTURES, Matcher, PatternError, Progress, Replacement, is_plain, replacement,
+};
 use super::string::range_start;
 use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
@@ -14,14 +16,26 @@ use crate::value::{Tag, Value};
 /// An error of the pattern.
 #[cold]
 fn refuse(call: &Call<'_>, error: PatternError) -> Throw {
-    if error == PatternError::NoMemory { Throw::NeedMemory(NeedMemory { bytes: STEPS }) } else { call.message(error) }
+    if error == PatternError::NoMemory {
+        Throw::NeedMemory(NeedMemory { bytes: STEPS })
+    } else {
+        call.message(error)
+    }
 }
 
 /// Looks for the next match, polling.
-fn seek(call: &mut Call<'_>, matcher: &mut Matcher, subject: &[u8], pattern: &[u8]) -> Result<Option<(usize, usize)>, Throw> {
+fn seek(
+    call: &mut Call<'_>,
+    matcher: &mut Matcher,
+    subject: &[u8],
+    pattern: &[u8],
+) -> Result<Option<(usize, usize)>, Throw> {
     loop {
         let mut fuel = STEPS;
-        match matcher.find(subject, pattern, &mut fuel).map_err(|e| refuse(call, e))? {
+        match matcher
+            .find(subject, pattern, &mut fuel)
+            .map_err(|e| refuse(call, e))?
+        {
             Progress::Match { start, end } => return Ok(Some((start, end))),
             Progress::NoMatch => return Ok(None),
             Progress::OutOfFuel => call.poll()?,
@@ -30,7 +44,12 @@ fn seek(call: &mut Call<'_>, matcher: &mut Matcher, subject: &[u8], pattern: &[u
 }
 
 /// What a capture gives; slot `slot` may be used.
-fn capture(call: &mut Call<'_>, subject: &[u8], captured: Capture, slot: usize) -> Result<Value, Throw> {
+fn capture(
+    call: &mut Call<'_>,
+    subject: &[u8],
+    captured: Capture,
+    slot: usize,
+) -> Result<Value, Throw> {
     match captured {
         Capture::Position(at) => call.integer(at as i64 + 1),
         Capture::Span(from, to) => long_string(call, &subject[from..to], slot),
@@ -38,10 +57,23 @@ fn capture(call: &mut Call<'_>, subject: &[u8], captured: Capture, slot: usize) 
 }
 
 /// Puts the captures, or the whole match if `whole` and there are none, in slots `at..`; gives their number.
-fn captures(call: &mut Call<'_>, matcher: &Matcher, subject: &[u8], matched: (usize, usize), whole: bool, at: usize) -> Result<usize, Throw> {
-    let count = if whole { matcher.values() } else { matcher.level() };
+fn captures(
+    call: &mut Call<'_>,
+    matcher: &Matcher,
+    subject: &[u8],
+    matched: (usize, usize),
+    whole: bool,
+    at: usize,
+) -> Result<usize, Throw> {
+    let count = if whole {
+        matcher.values()
+    } else {
+        matcher.level()
+    };
     for i in 0..count {
-        let captured = matcher.capture(i, matched.0, matched.1).map_err(|e| refuse(call, e))?;
+        let captured = matcher
+            .capture(i, matched.0, matched.1)
+            .map_err(|e| refuse(call, e))?;
         let value = capture(call, subject, captured, at + i)?;
         call.set(at + i, value);
     }
@@ -57,7 +89,10 @@ pub(super) fn match_(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 fn find_or_match(call: &mut Call<'_>, positions: bool) -> Result<Next, Throw> {
-    let (subject, pattern) = (call.bytes_argument(0)?.bytes(), call.bytes_argument(1)?.bytes());
+    let (subject, pattern) = (
+        call.bytes_argument(0)?.bytes(),
+        call.bytes_argument(1)?.bytes(),
+    );
     let start = range_start(call.optional_integer(2, 1)?, subject.len()) - 1;
     if start > subject.len() {
         return Ok(Next::One(Value::NIL));
@@ -68,7 +103,10 @@ fn find_or_match(call: &mut Call<'_>, positions: bool) -> Result<Next, Throw> {
         return Ok(match plain(call, subject, pattern, start)? {
             None => Next::One(Value::NIL),
             Some(found) => {
-                let (first, last) = (call.integer(found as i64 + 1)?, call.integer((found + pattern.len()) as i64)?);
+                let (first, last) = (
+                    call.integer(found as i64 + 1)?,
+                    call.integer((found + pattern.len()) as i64)?,
+                );
                 call.set(at, first);
                 call.set(at + 1, last);
                 Next::Many { at, count: 2 }
@@ -76,20 +114,33 @@ fn find_or_match(call: &mut Call<'_>, positions: bool) -> Result<Next, Throw> {
         });
     }
     let mut matcher = Matcher::new(pattern, start, true);
-    let Some(matched) = seek(call, &mut matcher, subject, pattern)? else { return Ok(Next::One(Value::NIL)) };
+    let Some(matched) = seek(call, &mut matcher, subject, pattern)? else {
+        return Ok(Next::One(Value::NIL));
+    };
     if !positions {
         let count = captures(call, &matcher, subject, matched, true, at)?;
         return Ok(Next::Many { at, count });
     }
-    let (first, last) = (call.integer(matched.0 as i64 + 1)?, call.integer(matched.1 as i64)?);
+    let (first, last) = (
+        call.integer(matched.0 as i64 + 1)?,
+        call.integer(matched.1 as i64)?,
+    );
     call.set(at, first);
     call.set(at + 1, last);
     let count = captures(call, &matcher, subject, matched, false, at + 2)?;
-    Ok(Next::Many { at, count: count + 2 })
+    Ok(Next::Many {
+        at,
+        count: count + 2,
+    })
 }
 
 /// Where `needle` is first found from `start` on.
-fn plain(call: &mut Call<'_>, subject: &[u8], needle: &[u8], start: usize) -> Result<Option<usize>, Throw> {
+fn plain(
+    call: &mut Call<'_>,
+    subject: &[u8],
+    needle: &[u8],
+    start: usize,
+) -> Result<Option<usize>, Throw> {
     // A needle longer than a window would make the windows' overlap all there is; the search is linear in any case.
     let window = BYTES.max(needle.len() * 2);
     let finder = memchr::memmem::Finder::new(needle);
@@ -114,14 +165,24 @@ pub(super) fn gmatch(call: &mut Call<'_>) -> Result<Next, Throw> {
     // A start beyond the end gives no match, not even an empty one.
     let start = call.integer(start.min(subject.len() + 1) as i64)?;
     let captured = [subject.value(), pattern.value(), start, Value::small(-1)];
-    Ok(Next::One(call.native("for iterator", gmatch_next, &captured)?))
+    Ok(Next::One(call.native(
+        "for iterator",
+        gmatch_next,
+        &captured,
+    )?))
 }
 
 fn gmatch_next(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let (Some(subject), Some(pattern)) = (call.capture(0).as_str(), call.capture(1).as_str()) else { return Ok(Next::Nothing) };
+    let (Some(subject), Some(pattern)) = (call.capture(0).as_str(), call.capture(1).as_str())
+    else {
+        return Ok(Next::Nothing);
+    };
     let (subject, pattern) = (subject.bytes(), pattern.bytes());
     let start = call.capture(2).as_integer().unwrap_or(0) as usize;
-    let last = call.capture(3).as_integer().and_then(|last| usize::try_from(last).ok());
+    let last = call
+        .capture(3)
+        .as_integer()
+        .and_then(|last| usize::try_from(last).ok());
     let at = call.count();
     call.room(at + MAX_CAPTURES)?;
     let mut matcher = Matcher::new(pattern, start, false);
@@ -224,7 +285,11 @@ pub(super) fn gsub(call: &mut Call<'_>) -> Result<Next, Throw> {
     let (subject, pattern) = (call.bytes_argument(0)?, call.bytes_argument(1)?);
     let (subject, pattern, whole) = (subject.bytes(), pattern.bytes(), subject.value());
     let with = call.get(2);
-    let most = if call.get(3).is_nil() { subject.len() as i64 + 1 } else { call.integer_argument(3)? };
+    let most = if call.get(3).is_nil() {
+        subject.len() as i64 + 1
+    } else {
+        call.integer_argument(3)?
+    };
     if with.is_number() {
         call.bytes_argument(2)?;
     } else if with.as_str().is_none() && with.as_table().is_none() && !with.has_tag(Tag::Function) {
@@ -239,9 +304,18 @@ pub(super) fn gsub(call: &mut Call<'_>) -> Result<Next, Throw> {
         (0, 0, false, None, 0)
     } else {
         let last = usize::try_from(saved(call, LAST)).ok();
-        (saved(call, END) as usize, saved(call, COUNT), call.slot(CHANGED).is_truthy(), last, saved(call, PIECES) as usize)
+        (
+            saved(call, END) as usize,
+            saved(call, COUNT),
+            call.slot(CHANGED).is_truthy(),
+            last,
+            saved(call, PIECES) as usize,
+        )
     };
-    let mut result = Outcome { buffer: Buffer::new(), pieces };
+    let mut result = Outcome {
+        buffer: Buffer::new(),
+        pieces,
+    };
     let mut matcher = Matcher::new(pattern, done, true);
     let mut pace = Pace::default();
     if !first {
@@ -256,29 +330,53 @@ pub(super) fn gsub(call: &mut Call<'_>) -> Result<Next, Throw> {
     while count < most {
         pace.step(call)?;
         matcher.restart(done, last);
-        let Some((start, end)) = seek(call, &mut matcher, subject, pattern)? else { break };
+        let Some((start, end)) = seek(call, &mut matcher, subject, pattern)? else {
+            break;
+        };
         result.buffer.extend(call, &subject[done..start])?;
         count += 1;
         if let Some(text) = with.as_str() {
-            substitute(call, &mut result.buffer, text.bytes(), &matcher, subject, (start, end))?;
+            substitute(
+                call,
+                &mut result.buffer,
+                text.bytes(),
+                &matcher,
+                subject,
+                (start, end),
+            )?;
             changed = true;
         } else {
             let value = if let Some(table) = with.as_table() {
-                let captured = matcher.capture(0, start, end).map_err(|e| refuse(call, e))?;
+                let captured = matcher
+                    .capture(0, start, end)
+                    .map_err(|e| refuse(call, e))?;
                 let key = capture(call, subject, captured, SCRATCH)?;
                 call.set(SCRATCH, key);
                 call.fetch(table.value(), key, CALLEE, 1)?
             } else {
                 call.set(CALLEE, with);
                 let arguments = captures(call, &matcher, subject, (start, end), true, CALLEE + 2)?;
-                Fetched::Call(Next::Call { at: CALLEE, arguments, state: 1, protected: false })
+                Fetched::Call(Next::Call {
+                    at: CALLEE,
+                    arguments,
+                    state: 1,
+                    protected: false,
+                })
             };
             match value {
-                Fetched::Value(value) => changed |= replace(call, &mut result.buffer, value, &subject[start..end])?,
+                Fetched::Value(value) => {
+                    changed |= replace(call, &mut result.buffer, value, &subject[start..end])?
+                }
                 Fetched::Call(next) => {
                     result.flush(call)?;
                     let last = last.map_or(-1, |last| last as i64);
-                    for (slot, value) in [(COUNT, count), (START, start as i64), (END, end as i64), (LAST, last), (PIECES, result.pieces as i64)] {
+                    for (slot, value) in [
+                        (COUNT, count),
+                        (START, start as i64),
+                        (END, end as i64),
+                        (LAST, last),
+                        (PIECES, result.pieces as i64),
+                    ] {
                         let value = call.integer(value)?;
                         call.set(slot, value);
                     }
@@ -296,7 +394,14 @@ pub(super) fn gsub(call: &mut Call<'_>) -> Result<Next, Throw> {
     finish(call, result, whole, &subject[done..], changed, count)
 }
 
-fn finish(call: &mut Call<'_>, mut result: Outcome, whole: Value, rest: &[u8], changed: bool, count: i64) -> Result<Next, Throw> {
+fn finish(
+    call: &mut Call<'_>,
+    mut result: Outcome,
+    whole: Value,
+    rest: &[u8],
+    changed: bool,
+    count: i64,
+) -> Result<Next, Throw> {
     let text = if changed {
         result.buffer.extend(call, rest)?;
         result.into_string(call)?
@@ -306,31 +411,54 @@ fn finish(call: &mut Call<'_>, mut result: Outcome, whole: Value, rest: &[u8], c
     call.set(SCRATCH, text);
     let count = call.integer(count)?;
     call.set(SCRATCH + 1, count);
-    Ok(Next::Many { at: SCRATCH, count: 2 })
+    Ok(Next::Many {
+        at: SCRATCH,
+        count: 2,
+    })
 }
 
 /// Appends what a function or table gave for a match; whether that is another text.
-fn replace(call: &mut Call<'_>, buffer: &mut Buffer, value: Value, matched: &[u8]) -> Result<bool, Throw> {
+fn replace(
+    call: &mut Call<'_>,
+    buffer: &mut Buffer,
+    value: Value,
+    matched: &[u8],
+) -> Result<bool, Throw> {
     if !value.is_truthy() {
         buffer.extend(call, matched)?;
         return Ok(false);
     }
     if value.as_str().is_none() && !value.is_number() {
-        return Err(call.message(format_args!("invalid replacement value (a {})", call.type_name(value))));
+        return Err(call.message(format_args!(
+            "invalid replacement value (a {})",
+            call.type_name(value)
+        )));
     }
     super::base::append(call, buffer, value)?;
     Ok(true)
 }
 
 /// Appends a replacement string for a match.
-fn substitute(call: &mut Call<'_>, buffer: &mut Buffer, text: &[u8], matcher: &Matcher, subject: &[u8], matched: (usize, usize)) -> Result<(), Throw> {
+fn substitute(
+    call: &mut Call<'_>,
+    buffer: &mut Buffer,
+    text: &[u8],
+    matcher: &Matcher,
+    subject: &[u8],
+    matched: (usize, usize),
+) -> Result<(), Throw> {
     for piece in replacement(text) {
         match piece.map_err(|e| refuse(call, e))? {
             Replacement::Text(text) => buffer.extend(call, text)?,
             Replacement::Whole => buffer.extend(call, &subject[matched.0..matched.1])?,
-            Replacement::Capture(i) => match matcher.capture(i, matched.0, matched.1).map_err(|e| refuse(call, e))? {
+            Replacement::Capture(i) => match matcher
+                .capture(i, matched.0, matched.1)
+                .map_err(|e| refuse(call, e))?
+            {
                 Capture::Span(from, to) => buffer.extend(call, &subject[from..to])?,
-                Capture::Position(at) => buffer.extend(call, crate::number::integer_text(at as i64 + 1).as_bytes())?,
+                Capture::Position(at) => {
+                    buffer.extend(call, crate::number::integer_text(at as i64 + 1).as_bytes())?
+                }
             },
         }
     }

@@ -18,7 +18,9 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
             ("atan", atan),
             ("ceil", ceil),
             ("cos", |call| float(call, libm::cos)),
-            ("deg", |call| float(call, |x| x * (180.0 / core::f64::consts::PI))),
+            ("deg", |call| {
+                float(call, |x| x * (180.0 / core::f64::consts::PI))
+            }),
             ("exp", |call| float(call, libm::exp)),
             ("floor", floor),
             ("fmod", fmod),
@@ -26,7 +28,9 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
             ("max", max),
             ("min", min),
             ("modf", modf),
-            ("rad", |call| float(call, |x| x * (core::f64::consts::PI / 180.0))),
+            ("rad", |call| {
+                float(call, |x| x * (core::f64::consts::PI / 180.0))
+            }),
             ("random", random),
             ("randomseed", randomseed),
             ("sin", |call| float(call, libm::sin)),
@@ -94,7 +98,10 @@ fn fmod(call: &mut Call<'_>) -> Result<Next, Throw> {
         }
         return Ok(Next::One(call.integer(a.wrapping_rem(b))?));
     }
-    Ok(Next::One(Value::float(number::fmod(a.to_float(), b.to_float()))))
+    Ok(Next::One(Value::float(number::fmod(
+        a.to_float(),
+        b.to_float(),
+    ))))
 }
 
 fn modf(call: &mut Call<'_>) -> Result<Next, Throw> {
@@ -102,9 +109,16 @@ fn modf(call: &mut Call<'_>) -> Result<Next, Throw> {
         Some(_) => (call.get(0), 0.0),
         None => {
             let f = call.number_argument(0)?;
-            let whole = if f < 0.0 { number::ceil(f) } else { number::floor(f) };
+            let whole = if f < 0.0 {
+                number::ceil(f)
+            } else {
+                number::floor(f)
+            };
             // Also for infinities, whose difference from themselves is no number.
-            (integral(call, whole)?, if f == whole { 0.0 } else { f - whole })
+            (
+                integral(call, whole)?,
+                if f == whole { 0.0 } else { f - whole },
+            )
         }
     };
     call.set(0, whole);
@@ -114,7 +128,11 @@ fn modf(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 fn atan(call: &mut Call<'_>) -> Result<Next, Throw> {
     let y = call.number_argument(0)?;
-    let x = if call.get(1).is_nil() { 1.0 } else { call.number_argument(1)? };
+    let x = if call.get(1).is_nil() {
+        1.0
+    } else {
+        call.number_argument(1)?
+    };
     Ok(Next::One(Value::float(libm::atan2(y, x))))
 }
 
@@ -160,10 +178,12 @@ fn tointeger(call: &mut Call<'_>) -> Result<Next, Throw> {
     if value.as_integer().is_some() {
         return Ok(Next::One(value));
     }
-    Ok(Next::One(match call.number_of(value).and_then(Number::to_integer) {
-        Some(i) => call.integer(i)?,
-        None => Value::NIL,
-    }))
+    Ok(Next::One(
+        match call.number_of(value).and_then(Number::to_integer) {
+            Some(i) => call.integer(i)?,
+            None => Value::NIL,
+        },
+    ))
 }
 
 fn type_of(call: &mut Call<'_>) -> Result<Next, Throw> {
@@ -205,7 +225,9 @@ fn seeded(a: u64, b: u64) -> [u64; 4] {
 /// The next 64 random bits of the running task, whose state is seeded at first use.
 fn random_bits(call: &Call<'_>) -> u64 {
     let fresh = || seeded(call.platform().entropy(), call.platform().entropy());
-    let Some(cell) = call.random_state() else { return next(&mut fresh()) };
+    let Some(cell) = call.random_state() else {
+        return next(&mut fresh());
+    };
     let mut state = cell.get();
     if state == [0; 4] {
         state = fresh();
@@ -219,7 +241,11 @@ fn random(call: &mut Call<'_>) -> Result<Next, Throw> {
     let bits = random_bits(call);
     let (low, high) = match call.count() {
         // The upper 53 bits, scaled to [0, 1).
-        0 => return Ok(Next::One(Value::float((bits >> 11) as f64 * (0.5 / (1u64 << 52) as f64)))),
+        0 => {
+            return Ok(Next::One(Value::float(
+                (bits >> 11) as f64 * (0.5 / (1u64 << 52) as f64),
+            )));
+        }
         1 => match call.integer_argument(0)? {
             0 => return Ok(Next::One(call.integer(bits as i64)?)),
             high => (1, high),
@@ -242,7 +268,10 @@ fn random(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 fn randomseed(call: &mut Call<'_>) -> Result<Next, Throw> {
     let (a, b) = if call.count() == 0 {
-        (call.platform().entropy() as i64, call.platform().entropy() as i64)
+        (
+            call.platform().entropy() as i64,
+            call.platform().entropy() as i64,
+        )
     } else {
         let a = match call.any_number_argument(0)? {
             Number::Integer(i) => i,

@@ -53,9 +53,13 @@ enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Size(size) => write!(f, "integral size ({size}) out of limits [1,{MAX_INTEGER}]"),
+            Fault::Size(size) => {
+                write!(f, "integral size ({size}) out of limits [1,{MAX_INTEGER}]")
+            }
             Fault::MissingSize => f.write_str("missing size for format option 'c'"),
-            Fault::Unknown(option) => write!(f, "invalid format option '{}'", option.escape_ascii()),
+            Fault::Unknown(option) => {
+                write!(f, "invalid format option '{}'", option.escape_ascii())
+            }
             Fault::Argument(text) => f.write_str(text),
         }
     }
@@ -86,7 +90,11 @@ struct Format<'a> {
 
 impl<'a> Format<'a> {
     fn new(text: &'a [u8]) -> Format<'a> {
-        Format { rest: text, little: cfg!(target_endian = "little"), align: 1 }
+        Format {
+            rest: text,
+            little: cfg!(target_endian = "little"),
+            align: 1,
+        }
     }
 
     /// A number, if there is one here.
@@ -112,7 +120,9 @@ impl<'a> Format<'a> {
 
     /// The next option and its size.
     fn option(&mut self) -> Result<(Item, usize), Fault> {
-        let [option, rest @ ..] = self.rest else { return Ok((Item::Nothing, 0)) };
+        let [option, rest @ ..] = self.rest else {
+            return Ok((Item::Nothing, 0));
+        };
         self.rest = rest;
         Ok(match option {
             b'b' => (Item::Signed, 1),
@@ -159,7 +169,11 @@ impl<'a> Format<'a> {
         let (item, size) = self.option()?;
         let mut align = size;
         if item == Item::Alignment {
-            let next = if self.rest.is_empty() { (Item::Fixed, 0) } else { self.option()? };
+            let next = if self.rest.is_empty() {
+                (Item::Fixed, 0)
+            } else {
+                self.option()?
+            };
             if next.0 == Item::Fixed || next.1 == 0 {
                 return Err(Fault::Argument("invalid next option for option 'X'"));
             }
@@ -173,7 +187,11 @@ impl<'a> Format<'a> {
             }
             padding = offset.wrapping_neg() & (align - 1);
         }
-        Ok(Some(Field { item, size, padding }))
+        Ok(Some(Field {
+            item,
+            size,
+            padding,
+        }))
     }
 }
 
@@ -203,7 +221,10 @@ fn integer_of(bytes: &[u8], signed: bool, little: bool) -> Option<i64> {
         return Some(if signed { low << shift >> shift } else { low });
     }
     let fill = if signed && low < 0 { 0xff } else { 0 };
-    word[WORD..size.max(WORD)].iter().all(|&b| b == fill).then_some(low)
+    word[WORD..size.max(WORD)]
+        .iter()
+        .all(|&b| b == fill)
+        .then_some(low)
 }
 
 pub(super) fn pack(call: &mut Call<'_>) -> Result<Next, Throw> {
@@ -211,7 +232,10 @@ pub(super) fn pack(call: &mut Call<'_>) -> Result<Next, Throw> {
     let mut buffer = Buffer::new();
     let mut pace = Pace::default();
     let mut i = 0;
-    while let Some(field) = format.next(buffer.len()).map_err(|fault| refuse(call, fault))? {
+    while let Some(field) = format
+        .next(buffer.len())
+        .map_err(|fault| refuse(call, fault))?
+    {
         pace.step(call)?;
         buffer.fill(call, 0, field.padding)?;
         let (size, little) = (field.size, format.little);
@@ -221,7 +245,8 @@ pub(super) fn pack(call: &mut Call<'_>) -> Result<Next, Throw> {
         match field.item {
             Item::Signed => {
                 let n = call.integer_argument(i)?;
-                if size < WORD && !(-(1i64 << (8 * size - 1))..1i64 << (8 * size - 1)).contains(&n) {
+                if size < WORD && !(-(1i64 << (8 * size - 1))..1i64 << (8 * size - 1)).contains(&n)
+                {
                     return Err(call.argument_error(i, "integer overflow"));
                 }
                 buffer.extend(call, &integer_bytes(n as u64, n < 0, size, little)[..size])?;
@@ -235,11 +260,25 @@ pub(super) fn pack(call: &mut Call<'_>) -> Result<Next, Throw> {
             }
             Item::Float => {
                 let f = call.number_argument(i)? as f32;
-                buffer.extend(call, &if little { f.to_le_bytes() } else { f.to_be_bytes() })?;
+                buffer.extend(
+                    call,
+                    &if little {
+                        f.to_le_bytes()
+                    } else {
+                        f.to_be_bytes()
+                    },
+                )?;
             }
             Item::Double => {
                 let f = call.number_argument(i)?;
-                buffer.extend(call, &if little { f.to_le_bytes() } else { f.to_be_bytes() })?;
+                buffer.extend(
+                    call,
+                    &if little {
+                        f.to_le_bytes()
+                    } else {
+                        f.to_be_bytes()
+                    },
+                )?;
             }
             Item::Fixed => {
                 let bytes = call.bytes_argument(i)?.bytes();
@@ -254,7 +293,10 @@ pub(super) fn pack(call: &mut Call<'_>) -> Result<Next, Throw> {
                 if size < WORD && bytes.len() >= 1 << (8 * size) {
                     return Err(call.argument_error(i, "string length does not fit in given size"));
                 }
-                buffer.extend(call, &integer_bytes(bytes.len() as u64, false, size, little)[..size])?;
+                buffer.extend(
+                    call,
+                    &integer_bytes(bytes.len() as u64, false, size, little)[..size],
+                )?;
                 buffer.extend(call, bytes)?;
             }
             Item::Terminated => {
@@ -315,23 +357,39 @@ pub(super) fn unpack(call: &mut Call<'_>) -> Result<Next, Throw> {
         let value = match field.item {
             Item::Signed | Item::Unsigned => {
                 let n = integer_of(bytes, field.item == Item::Signed, little);
-                let n = n.ok_or_else(|| call.message(format_args!("{size}-byte integer does not fit into Lua Integer")))?;
+                let n = n.ok_or_else(|| {
+                    call.message(format_args!(
+                        "{size}-byte integer does not fit into Lua Integer"
+                    ))
+                })?;
                 call.integer(n)?
             }
             Item::Float => {
                 let mut word = [0; 4];
                 word.copy_from_slice(bytes);
-                Value::float(f64::from(if little { f32::from_le_bytes(word) } else { f32::from_be_bytes(word) }))
+                Value::float(f64::from(if little {
+                    f32::from_le_bytes(word)
+                } else {
+                    f32::from_be_bytes(word)
+                }))
             }
             Item::Double => {
                 let mut word = [0; 8];
                 word.copy_from_slice(bytes);
-                Value::float(if little { f64::from_le_bytes(word) } else { f64::from_be_bytes(word) })
+                Value::float(if little {
+                    f64::from_le_bytes(word)
+                } else {
+                    f64::from_be_bytes(word)
+                })
             }
             Item::Fixed => long_string(call, bytes, slot)?,
             Item::Counted => {
                 let length = integer_of(bytes, false, little);
-                let length = length.ok_or_else(|| call.message(format_args!("{size}-byte integer does not fit into Lua Integer")))?;
+                let length = length.ok_or_else(|| {
+                    call.message(format_args!(
+                        "{size}-byte integer does not fit into Lua Integer"
+                    ))
+                })?;
                 // A length beyond 2^63 is negative here, and as unsigned larger than any rest.
                 let length = length as u64;
                 if length > (data.len() - at) as u64 {
@@ -356,5 +414,8 @@ pub(super) fn unpack(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
     let position = call.integer(at as i64 + 1)?;
     call.set(slot, position);
-    Ok(Next::Many { at: first, count: slot + 1 - first })
+    Ok(Next::Many {
+        at: first,
+        count: slot + 1 - first,
+    })
 }

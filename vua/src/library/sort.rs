@@ -73,7 +73,15 @@ pub(super) fn sort(call: &mut Call<'_>) -> Result<Next, Throw> {
         }
         keep(call, SIZE, size)?;
         keep(call, NEXT, 1)?;
-        for (slot, value) in [(LOW, 1), (HIGH, size), (CHANCE, 0), (DEPTH, 0), (MIDDLE, 0), (I, 0), (J, 0)] {
+        for (slot, value) in [
+            (LOW, 1),
+            (HIGH, size),
+            (CHANCE, 0),
+            (DEPTH, 0),
+            (MIDDLE, 0),
+            (I, 0),
+            (J, 0),
+        ] {
             keep(call, slot, value)?;
         }
         call.set(PIVOT, Value::NIL);
@@ -87,7 +95,9 @@ pub(super) fn sort(call: &mut Call<'_>) -> Result<Next, Throw> {
         }
     }
     call.room(CALLEE + 8)?;
-    let Some(list) = call.slot(LIST).as_table() else { return Ok(Next::Nothing) };
+    let Some(list) = call.slot(LIST).as_table() else {
+        return Ok(Next::Nothing);
+    };
     if matches!(call.state(), COPYING | COPIED) {
         if let Some(next) = copy_in(call, list)? {
             return Ok(next);
@@ -190,7 +200,15 @@ impl Sorter {
     }
 
     fn save(&self, call: &mut Call<'_>) -> Result<(), Throw> {
-        for (slot, value) in [(LOW, self.low), (HIGH, self.high), (MIDDLE, self.middle), (I, self.i), (J, self.j), (CHANCE, self.chance), (DEPTH, self.depth)] {
+        for (slot, value) in [
+            (LOW, self.low),
+            (HIGH, self.high),
+            (MIDDLE, self.middle),
+            (I, self.i),
+            (J, self.j),
+            (CHANCE, self.chance),
+            (DEPTH, self.depth),
+        ] {
             keep(call, slot, value)?;
         }
         Ok(())
@@ -203,7 +221,11 @@ impl Sorter {
             Err(throw) => {
                 self.save(call)?;
                 call.set(VERDICT, Value::boolean(verdict));
-                call.advance(if self.phase < LAST_FIRST { self.phase } else { self.phase + DECIDED });
+                call.advance(if self.phase < LAST_FIRST {
+                    self.phase
+                } else {
+                    self.phase + DECIDED
+                });
                 Err(throw)
             }
         }
@@ -331,7 +353,11 @@ impl Sorter {
     /// The element at `i` is in its place: the shorter side is next, the longer one waits.
     fn split(&mut self, call: &mut Call<'_>) -> Result<(), Throw> {
         let (low, high, i) = (self.low, self.high, self.i);
-        let (shorter, longer) = if i - low < high - i { ((low, i - 1), (i + 1, high)) } else { ((i + 1, high), (low, i - 1)) };
+        let (shorter, longer) = if i - low < high - i {
+            ((low, i - 1), (i + 1, high))
+        } else {
+            ((i + 1, high), (low, i - 1))
+        };
         let at = RANGES + 2 * self.depth as usize;
         keep(call, at, longer.0)?;
         keep(call, at + 1, longer.1)?;

@@ -76,7 +76,11 @@ fn sub(call: &mut Call<'_>) -> Result<Next, Throw> {
         return Ok(Next::One(string.value()));
     }
     let slot = call.count().max(3);
-    Ok(Next::One(long_string(call, &string.bytes()[start - 1..end], slot)?))
+    Ok(Next::One(long_string(
+        call,
+        &string.bytes()[start - 1..end],
+        slot,
+    )?))
 }
 
 /// A string of the same length, made part by part.
@@ -123,7 +127,11 @@ fn reverse(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn rep(call: &mut Call<'_>) -> Result<Next, Throw> {
     let string = call.bytes_argument(0)?;
     let count = call.integer_argument(1)?;
-    let separator = if call.get(2).is_nil() { None } else { Some(call.bytes_argument(2)?) };
+    let separator = if call.get(2).is_nil() {
+        None
+    } else {
+        Some(call.bytes_argument(2)?)
+    };
     let separator = separator.map_or(&b""[..], |s| s.bytes());
     if count <= 0 {
         return Ok(Next::One(call.string(b"")?));
@@ -170,7 +178,9 @@ fn byte(call: &mut Call<'_>) -> Result<Next, Throw> {
         return Ok(Next::Nothing);
     }
     if start == end {
-        return Ok(Next::One(Value::small(i32::from(string.bytes()[start - 1]))));
+        return Ok(Next::One(Value::small(i32::from(
+            string.bytes()[start - 1],
+        ))));
     }
     let count = end - start + 1;
     let at = call.count();
@@ -188,7 +198,8 @@ fn byte(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn char(call: &mut Call<'_>) -> Result<Next, Throw> {
     let mut buffer = Buffer::new();
     for i in 0..call.count() {
-        let byte = u8::try_from(call.integer_argument(i)?).map_err(|_| call.argument_error(i, "value out of range"))?;
+        let byte = u8::try_from(call.integer_argument(i)?)
+            .map_err(|_| call.argument_error(i, "value out of range"))?;
         buffer.push(call, byte)?;
     }
     let slot = call.count();
@@ -237,8 +248,17 @@ fn format(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 /// Appends one argument; `Some` is a call to make first.
-fn convert(call: &mut Call<'_>, buffer: &mut Buffer, directive: Directive<'_>, i: usize) -> Result<Option<Next>, Throw> {
-    let flags = |call: &Call<'_>, allowed, precision| directive.flags(allowed, precision).map_err(|e| call.message(e));
+fn convert(
+    call: &mut Call<'_>,
+    buffer: &mut Buffer,
+    directive: Directive<'_>,
+    i: usize,
+) -> Result<Option<Next>, Throw> {
+    let flags = |call: &Call<'_>, allowed, precision| {
+        directive
+            .flags(allowed, precision)
+            .map_err(|e| call.message(e))
+    };
     match directive.conversion {
         conversion @ (b'd' | b'i' | b'u' | b'o' | b'x' | b'X') => {
             let n = call.integer_argument(i)?;
@@ -251,7 +271,9 @@ fn convert(call: &mut Call<'_>, buffer: &mut Buffer, directive: Directive<'_>, i
             if conversion == b'd' && directive.is_bare() {
                 buffer.extend(call, number::integer_text(n).as_bytes())?;
             } else {
-                buffer.write(call, |out| number::append_integer(out, n, conversion, &flags))?;
+                buffer.write(call, |out| {
+                    number::append_integer(out, n, conversion, &flags)
+                })?;
             }
         }
         conversion @ (b'a' | b'A' | b'e' | b'E' | b'f' | b'g' | b'G') => {
@@ -268,7 +290,11 @@ fn convert(call: &mut Call<'_>, buffer: &mut Buffer, directive: Directive<'_>, i
             let value = call.get(i);
             let flags = flags(call, format::TEXT_FLAGS, false)?;
             let has_address = value.is_reference() && !value.has_tag(Tag::BoxedInteger);
-            let text = if has_address { format!("0x{:012x}", value.address() as usize) } else { "(null)".into() };
+            let text = if has_address {
+                format!("0x{:012x}", value.address() as usize)
+            } else {
+                "(null)".into()
+            };
             padded(call, buffer, text.as_bytes(), &flags)?;
         }
         b'q' => {
@@ -313,7 +339,12 @@ fn convert(call: &mut Call<'_>, buffer: &mut Buffer, directive: Directive<'_>, i
     Ok(None)
 }
 
-fn padded(call: &mut Call<'_>, buffer: &mut Buffer, text: &[u8], flags: &Flags) -> Result<(), Throw> {
+fn padded(
+    call: &mut Call<'_>,
+    buffer: &mut Buffer,
+    text: &[u8],
+    flags: &Flags,
+) -> Result<(), Throw> {
     let fill = flags.width.saturating_sub(text.len());
     if !flags.left {
         buffer.fill(call, b' ', fill)?;
@@ -338,7 +369,11 @@ fn quote(call: &mut Call<'_>, buffer: &mut Buffer, i: usize) -> Result<(), Throw
                 b'"' | b'\\' | b'\n' => buffer.extend(call, &[b'\\', byte])?,
                 _ if byte.is_ascii_control() => {
                     let digit_follows = bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
-                    let text = if digit_follows { format!("\\{byte:03}") } else { format!("\\{byte}") };
+                    let text = if digit_follows {
+                        format!("\\{byte:03}")
+                    } else {
+                        format!("\\{byte}")
+                    };
                     buffer.extend(call, text.as_bytes())?;
                 }
                 _ => buffer.push(call, byte)?,
@@ -353,7 +388,9 @@ fn quote(call: &mut Call<'_>, buffer: &mut Buffer, i: usize) -> Result<(), Throw
         Some(Number::Float(f)) if f.is_nan() => buffer.extend(call, b"(0/0)"),
         Some(Number::Float(f64::INFINITY)) => buffer.extend(call, b"1e9999"),
         Some(Number::Float(f64::NEG_INFINITY)) => buffer.extend(call, b"-1e9999"),
-        Some(Number::Float(f)) => buffer.write(call, |out| number::append_float(out, f, b'a', &Flags::default())),
+        Some(Number::Float(f)) => buffer.write(call, |out| {
+            number::append_float(out, f, b'a', &Flags::default())
+        }),
         None => match value.as_boolean() {
             Some(true) => buffer.extend(call, b"true"),
             Some(false) => buffer.extend(call, b"false"),

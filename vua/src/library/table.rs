@@ -14,7 +14,15 @@ use crate::value::{Tag, Value};
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     builder.library(
         "table",
-        &[("concat", concat), ("insert", insert), ("move", move_), ("pack", pack), ("remove", remove), ("sort", super::sort::sort), ("unpack", unpack)],
+        &[
+            ("concat", concat),
+            ("insert", insert),
+            ("move", move_),
+            ("pack", pack),
+            ("remove", remove),
+            ("sort", super::sort::sort),
+            ("unpack", unpack),
+        ],
     )?;
     Ok(())
 }
@@ -25,7 +33,12 @@ const MAX_RESULTS: u64 = 1_000_000;
 /// Refuses what is neither a table nor has these metamethods.
 pub(super) fn check(call: &Call<'_>, i: usize, metamethods: &[&str]) -> Result<(), Throw> {
     let value = call.get(i);
-    if value.as_table().is_some() || (call.metatable(value).is_some() && metamethods.iter().all(|name| !call.metamethod(value, name).is_nil())) {
+    if value.as_table().is_some()
+        || (call.metatable(value).is_some()
+            && metamethods
+                .iter()
+                .all(|name| !call.metamethod(value, name).is_nil()))
+    {
         return Ok(());
     }
     Err(call.type_error(i, "table"))
@@ -33,7 +46,9 @@ pub(super) fn check(call: &Call<'_>, i: usize, metamethods: &[&str]) -> Result<(
 
 /// The table that argument `i` is, if no metamethod can have a say in reading, writing and measuring it.
 pub(super) fn plain(call: &Call<'_>, i: usize) -> Option<Gc<Table>> {
-    call.get(i).as_table().filter(|table| !table.header().has(flags::METATABLE))
+    call.get(i)
+        .as_table()
+        .filter(|table| !table.header().has(flags::METATABLE))
 }
 
 /// An integer that a native keeps in a slot.
@@ -177,7 +192,11 @@ fn remove(call: &mut Call<'_>) -> Result<Next, Throw> {
     if call.state() <= MEASURED {
         let size = length!(call, MEASURED, CALLEE);
         let given = call.slot(1);
-        let position = if given.is_nil() { size } else { call.integer_argument(1)? };
+        let position = if given.is_nil() {
+            size
+        } else {
+            call.integer_argument(1)?
+        };
         // Valid are 1 to one more than the length, and the length itself even if it is 0.
         if position != size && (position as u64).wrapping_sub(1) > size as u64 {
             return Err(call.argument_error(0, "position out of bounds"));
@@ -252,7 +271,11 @@ fn move_(call: &mut Call<'_>) -> Result<Next, Throw> {
     const CALLEE: usize = 7;
     if call.state() == 0 {
         call.settle(5);
-        let (first, end, to) = (call.integer_argument(1)?, call.integer_argument(2)?, call.integer_argument(3)?);
+        let (first, end, to) = (
+            call.integer_argument(1)?,
+            call.integer_argument(2)?,
+            call.integer_argument(3)?,
+        );
         let target = if call.get(4).is_nil() { 0 } else { 4 };
         check(call, 0, &["__index"])?;
         check(call, target, &["__newindex"])?;
@@ -332,8 +355,16 @@ fn concat(call: &mut Call<'_>) -> Result<Next, Throw> {
         if !call.slot(1).is_nil() {
             call.bytes_argument(1)?;
         }
-        let first = if call.slot(2).is_nil() { 1 } else { call.integer_argument(2)? };
-        let last = if call.slot(3).is_nil() { size } else { call.integer_argument(3)? };
+        let first = if call.slot(2).is_nil() {
+            1
+        } else {
+            call.integer_argument(2)?
+        };
+        let last = if call.slot(3).is_nil() {
+            size
+        } else {
+            call.integer_argument(3)?
+        };
         keep(call, 2, first)?;
         keep(call, 3, last)?;
         if plain(call, 0).is_some() {
@@ -347,7 +378,9 @@ fn concat(call: &mut Call<'_>) -> Result<Next, Throw> {
         }
     }
     let (first, last) = (kept(call, 2), kept(call, 3));
-    let Some(list) = call.slot(COPY).as_table() else { return Ok(Next::Nothing) };
+    let Some(list) = call.slot(COPY).as_table() else {
+        return Ok(Next::Nothing);
+    };
     let mut pace = Pace::default();
     if call.state() != ENDED {
         let mut i = kept(call, NEXT);
@@ -381,7 +414,10 @@ fn concat(call: &mut Call<'_>) -> Result<Next, Throw> {
     while i <= last {
         let value = list.get_int(i);
         if value.as_str().is_none() && !value.is_number() {
-            return Err(call.message(format_args!("invalid value ({}) at index {i} in table for 'concat'", call.type_name(value))));
+            return Err(call.message(format_args!(
+                "invalid value ({}) at index {i} in table for 'concat'",
+                call.type_name(value)
+            )));
         }
         // In the frame, for others may change the list while a long string is copied.
         call.set(CALLEE, value);
@@ -416,8 +452,16 @@ fn unpack(call: &mut Call<'_>) -> Result<Next, Throw> {
     const FIRST: usize = 4;
     if call.state() <= MEASURED {
         call.settle(3);
-        let first = if call.slot(1).is_nil() { 1 } else { call.integer_argument(1)? };
-        let last = if call.slot(2).is_nil() { length!(call, MEASURED, FIRST) } else { call.integer_argument(2)? };
+        let first = if call.slot(1).is_nil() {
+            1
+        } else {
+            call.integer_argument(1)?
+        };
+        let last = if call.slot(2).is_nil() {
+            length!(call, MEASURED, FIRST)
+        } else {
+            call.integer_argument(2)?
+        };
         if first > last {
             return Ok(Next::Nothing);
         }
@@ -451,7 +495,10 @@ fn unpack(call: &mut Call<'_>) -> Result<Next, Throw> {
         };
         call.set(FIRST + i.wrapping_sub(first) as usize, value);
         if i == last {
-            return Ok(Next::Many { at: FIRST, count: callee - FIRST });
+            return Ok(Next::Many {
+                at: FIRST,
+                count: callee - FIRST,
+            });
         }
         i += 1;
         pace.step(call)?;
@@ -464,6 +511,17 @@ pub(super) fn is_function(value: Value) -> bool {
 }
 
 /// `a < b`, by a function if there is one.
-pub(super) fn compare(call: &mut Call<'_>, function: Value, a: Value, b: Value, at: usize, state: u32) -> Result<Compared, Throw> {
-    if function.is_nil() { call.less(a, b, at, state) } else { Ok(Compared::Call(call.prepare(at, function, &[a, b], state))) }
+pub(super) fn compare(
+    call: &mut Call<'_>,
+    function: Value,
+    a: Value,
+    b: Value,
+    at: usize,
+    state: u32,
+) -> Result<Compared, Throw> {
+    if function.is_nil() {
+        call.less(a, b, at, state)
+    } else {
+        Ok(Compared::Call(call.prepare(at, function, &[a, b], state)))
+    }
 }

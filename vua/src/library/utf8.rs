@@ -15,8 +15,20 @@ const MAX_RESULTS: usize = 1_000_000;
 
 /// Defines the library.
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
-    let library = builder.library("utf8", &[("char", char), ("codepoint", codepoint), ("len", len), ("offset", offset)])?;
-    builder.set(library, "charpattern", builder.bytes(b"[\0-\x7F\xC2-\xFD][\x80-\xBF]*")?)?;
+    let library = builder.library(
+        "utf8",
+        &[
+            ("char", char),
+            ("codepoint", codepoint),
+            ("len", len),
+            ("offset", offset),
+        ],
+    )?;
+    builder.set(
+        library,
+        "charpattern",
+        builder.bytes(b"[\0-\x7F\xC2-\xFD][\x80-\xBF]*")?,
+    )?;
     let strict = builder.function("for iterator", |call| following(call, true), &[])?;
     let lax = builder.function("for iterator", |call| following(call, false), &[])?;
     builder.define(library, "utf8.", "codes", codes, &[strict, lax])
@@ -58,10 +70,10 @@ fn encode(code: u32, bytes: &mut [u8; 6]) -> &[u8] {
         return &bytes[..1];
     }
     let length = match code {
-        ..0x800 => 2,
-        ..0x1_0000 => 3,
-        ..0x20_0000 => 4,
-        ..0x400_0000 => 5,
+        0..0x800 => 2,
+        0x800..0x1_0000 => 3,
+        0x1_0000..0x20_0000 => 4,
+        0x20_0000..0x400_0000 => 5,
         _ => 6,
     };
     for (i, byte) in bytes[..length].iter_mut().enumerate().skip(1) {
@@ -121,13 +133,17 @@ fn codepoint(call: &mut Call<'_>) -> Result<Next, Throw> {
     let mut pace = Pace::default();
     while at < end as usize {
         pace.step(call)?;
-        let (code, length) = decode(&text[at..], strict).ok_or_else(|| call.message("invalid UTF-8 code"))?;
+        let (code, length) =
+            decode(&text[at..], strict).ok_or_else(|| call.message("invalid UTF-8 code"))?;
         let code = call.integer(i64::from(code))?;
         call.set(slot, code);
         slot += 1;
         at += length;
     }
-    Ok(Next::Many { at: first, count: slot - first })
+    Ok(Next::Many {
+        at: first,
+        count: slot - first,
+    })
 }
 
 fn len(call: &mut Call<'_>) -> Result<Next, Throw> {
@@ -197,7 +213,11 @@ fn offset(call: &mut Call<'_>) -> Result<Next, Throw> {
             }
         }
     }
-    Ok(Next::One(if n == 0 { call.integer(at as i64 + 1)? } else { Value::NIL }))
+    Ok(Next::One(if n == 0 {
+        call.integer(at as i64 + 1)?
+    } else {
+        Value::NIL
+    }))
 }
 
 fn codes(call: &mut Call<'_>) -> Result<Next, Throw> {
@@ -213,7 +233,11 @@ fn codes(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn following(call: &mut Call<'_>, strict: bool) -> Result<Next, Throw> {
     let text = call.bytes_argument(0)?.bytes();
     // The position of the last code point, from 1, is the offset behind its first byte.
-    let mut at = call.get(1).as_integer().and_then(|at| usize::try_from(at).ok()).unwrap_or(usize::MAX);
+    let mut at = call
+        .get(1)
+        .as_integer()
+        .and_then(|at| usize::try_from(at).ok())
+        .unwrap_or(usize::MAX);
     let mut pace = Pace::default();
     while text.get(at).is_some_and(|b| is_continuation(*b)) {
         at += 1;
@@ -222,7 +246,8 @@ fn following(call: &mut Call<'_>, strict: bool) -> Result<Next, Throw> {
     if at >= text.len() {
         return Ok(Next::One(Value::NIL));
     }
-    let (code, _) = decode(&text[at..], strict).ok_or_else(|| call.message("invalid UTF-8 code"))?;
+    let (code, _) =
+        decode(&text[at..], strict).ok_or_else(|| call.message("invalid UTF-8 code"))?;
     let (position, code) = (call.integer(at as i64 + 1)?, call.integer(i64::from(code))?);
     call.set(0, position);
     call.set(1, code);
@@ -235,13 +260,23 @@ mod tests {
 
     #[test]
     fn what_is_encoded_decodes() {
-        for code in [0, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000, 0xffff, 0x1_0000, 0x10_ffff] {
+        for code in [
+            0, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000, 0xffff, 0x1_0000, 0x10_ffff,
+        ] {
             let mut bytes = [0; 6];
             let bytes = encode(code, &mut bytes);
             assert_eq!(decode(bytes, true), Some((code, bytes.len())));
-            assert_eq!(core::str::from_utf8(bytes).ok().and_then(|s| s.chars().next()).map(u32::from), Some(code));
+            assert_eq!(
+                core::str::from_utf8(bytes)
+                    .ok()
+                    .and_then(|s| s.chars().next())
+                    .map(u32::from),
+                Some(code)
+            );
         }
-        for code in [0xd800, 0xdfff, 0x11_0000, 0x1f_ffff, 0x20_0000, 0x3ff_ffff, 0x400_0000, MAX_LAX] {
+        for code in [
+            0xd800, 0xdfff, 0x11_0000, 0x1f_ffff, 0x20_0000, 0x3ff_ffff, 0x400_0000, MAX_LAX,
+        ] {
             let mut bytes = [0; 6];
             let bytes = encode(code, &mut bytes);
             assert_eq!(decode(bytes, true), None);
@@ -251,7 +286,17 @@ mod tests {
 
     #[test]
     fn what_is_not_well_formed_does_not_decode() {
-        for bytes in [&b""[..], b"\x80", b"\xc3", b"\xc3(", b"\xc0\x80", b"\xe0\x80\x80", b"\xf0\x80\x80\x80", b"\xff", b"\xfe\x80\x80\x80\x80\x80\x80"] {
+        for bytes in [
+            &b""[..],
+            b"\x80",
+            b"\xc3",
+            b"\xc3(",
+            b"\xc0\x80",
+            b"\xe0\x80\x80",
+            b"\xf0\x80\x80\x80",
+            b"\xff",
+            b"\xfe\x80\x80\x80\x80\x80\x80",
+        ] {
             assert_eq!(decode(bytes, false), None, "{bytes:?}");
         }
     }

@@ -38,7 +38,9 @@ unsafe impl Object for Latch {
 impl Latch {
     /// A latch with one count, the loop's own.
     pub(crate) fn new(local: &LocalHeap) -> Result<Gc<Latch>, NeedMemory> {
-        let object = local.alloc_object(Kind::Latch, 0, size_of::<Latch>())?.cast::<Latch>();
+        let object = local
+            .alloc_object(Kind::Latch, 0, size_of::<Latch>())?
+            .cast::<Latch>();
         // SAFETY: the object is new and ours alone; zero is valid for what is not written.
         unsafe {
             let latch = object.as_ptr();
@@ -76,7 +78,12 @@ impl Gc<Latch> {
     /// Records that the iteration with this index failed with this error, which is published; the loop counts up or down.
     pub(crate) fn fail(self, index: Value, up: bool, error: Value) {
         let latch = self.fields();
-        while latch.header.lock.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        while latch
+            .header
+            .lock
+            .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
             core::hint::spin_loop();
         }
         if latch.index.get().is_nil() || earlier(index, latch.index.get(), up) {
@@ -89,7 +96,11 @@ impl Gc<Latch> {
 
     /// The error to raise, when all pieces have ended.
     pub(crate) fn error(self) -> Option<Value> {
-        if self.has_failed() { Some(self.fields().error.get()) } else { None }
+        if self.has_failed() {
+            Some(self.fields().error.get())
+        } else {
+            None
+        }
     }
 
     /// The loop's own count, as long as its task has not given it up: 1, and 0 after that.

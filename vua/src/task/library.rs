@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use super::{State, Task, WaitFor};
 use crate::engine::Engine;
 use crate::heap::{Kind, NeedMemory};
-use crate::interp::native::{Call, Next, Throw};
 use crate::interp::frame::Frame;
+use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
 use crate::object::{Gc, Str};
 use crate::table::{SetError, Table};
@@ -21,8 +21,20 @@ fn nanoseconds(seconds: f64) -> u64 {
 /// Defines the library.
 pub(crate) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     builder.global("spawn", spawn)?;
-    builder.library("task", &[("self", this), ("yield", give_way), ("sleep", sleep)])?;
-    builder.library("atomic", &[("add", atomic_add), ("load", atomic_load), ("store", atomic_store), ("exchange", atomic_exchange), ("cas", atomic_cas)])?;
+    builder.library(
+        "task",
+        &[("self", this), ("yield", give_way), ("sleep", sleep)],
+    )?;
+    builder.library(
+        "atomic",
+        &[
+            ("add", atomic_add),
+            ("load", atomic_load),
+            ("store", atomic_store),
+            ("exchange", atomic_exchange),
+            ("cas", atomic_cas),
+        ],
+    )?;
     builder.library("cpu", &[("id", cpu_id), ("count", cpu_count)])?;
     let methods = builder.table("", &[("join", join), ("pjoin", pjoin), ("status", status)])?;
     builder.set_task_methods(methods)
@@ -30,7 +42,11 @@ pub(crate) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
 
 /// The metatable of values that are no tables and no strings.
 pub(crate) fn metatable(engine: &Engine, value: Value) -> Option<Gc<Table>> {
-    if value.object_kind() == Some(Kind::Task) { engine.task_metatable() } else { None }
+    if value.object_kind() == Some(Kind::Task) {
+        engine.task_metatable()
+    } else {
+        None
+    }
 }
 
 /// The text of an error value, for people.
@@ -40,7 +56,9 @@ pub(crate) fn error_text(engine: &Engine, error: Value) -> Vec<u8> {
     }
     match error.as_number() {
         Some(n) => crate::interp::text_of(n).as_bytes().to_vec(),
-        None => alloc::format!("(error object is a {} value)", engine.type_name(error)).into_bytes(),
+        None => {
+            alloc::format!("(error object is a {} value)", engine.type_name(error)).into_bytes()
+        }
     }
 }
 
@@ -59,14 +77,20 @@ fn spawn(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
     let core = &mut *call.core;
     // SAFETY: the arguments lie in the native's frame; the function is the first.
-    let arguments = unsafe { core::slice::from_raw_parts(core.base.cast::<Value>().add(1), call.count - 1) };
+    let arguments =
+        unsafe { core::slice::from_raw_parts(core.base.cast::<Value>().add(1), call.count - 1) };
     let spare = core.spare_stack(arguments.len());
     let task = Task::new(&core.heap, function, arguments, spare)?;
-    let frame = Frame { base: core.base, pc: core::ptr::null() };
+    let frame = Frame {
+        base: core.base,
+        pc: core::ptr::null(),
+    };
     // SAFETY: the native's frame is on the running task's stack.
     if let Some(caller) = unsafe { frame.caller() } {
         // SAFETY: as above.
-        task.fields().spawned_at.set((unsafe { Value::from_bits(*caller.base.sub(2)) }, caller.pc));
+        task.fields()
+            .spawned_at
+            .set((unsafe { Value::from_bits(*caller.base.sub(2)) }, caller.pc));
     }
     core.engine.count_spawn(core.cpu);
     core.beat();
@@ -78,7 +102,10 @@ fn spawn(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn join(call: &mut Call<'_>) -> Result<Next, Throw> {
     let task = task_argument(call)?;
     if !task.has_ended() {
-        return Ok(Next::Wait { until: WaitFor::Task(task), state: 1 });
+        return Ok(Next::Wait {
+            until: WaitFor::Task(task),
+            state: 1,
+        });
     }
     task.observe();
     match task.state() {
@@ -92,7 +119,10 @@ fn join(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn pjoin(call: &mut Call<'_>) -> Result<Next, Throw> {
     let task = task_argument(call)?;
     if !task.has_ended() {
-        return Ok(Next::Wait { until: WaitFor::Task(task), state: 1 });
+        return Ok(Next::Wait {
+            until: WaitFor::Task(task),
+            state: 1,
+        });
     }
     task.observe();
     match task.state() {
@@ -100,12 +130,19 @@ fn pjoin(call: &mut Call<'_>) -> Result<Next, Throw> {
             let next = results(call, task, 1)?;
             call.set(1, Value::TRUE);
             Ok(match next {
-                Next::Many { count, .. } => Next::Many { at: 1, count: count + 1 },
+                Next::Many { count, .. } => Next::Many {
+                    at: 1,
+                    count: count + 1,
+                },
                 other => other,
             })
         }
         state => {
-            let error = if state == State::Failed { task.fields().result.get() } else { call.string(b"cancelled")? };
+            let error = if state == State::Failed {
+                task.fields().result.get()
+            } else {
+                call.string(b"cancelled")?
+            };
             call.set(1, Value::FALSE);
             call.set(2, error);
             Ok(Next::Many { at: 1, count: 2 })
@@ -127,17 +164,29 @@ fn results(call: &mut Call<'_>, task: Gc<Task>, offset: usize) -> Result<Next, T
     let count = fields.results.get() as usize;
     if count <= 1 {
         if offset == 0 {
-            return Ok(if count == 0 { Next::Nothing } else { Next::One(fields.result.get()) });
+            return Ok(if count == 0 {
+                Next::Nothing
+            } else {
+                Next::One(fields.result.get())
+            });
         }
         call.set(1 + offset, fields.result.get());
-        return Ok(Next::Many { at: 1 + offset, count });
+        return Ok(Next::Many {
+            at: 1 + offset,
+            count,
+        });
     }
     call.room(count + offset + 2)?;
     for i in 0..count {
         // SAFETY: an ended task's results stay in the first slots of its stack.
-        call.set(1 + offset + i, unsafe { Value::from_bits(*fields.stack.get().add(i)) });
+        call.set(1 + offset + i, unsafe {
+            Value::from_bits(*fields.stack.get().add(i))
+        });
     }
-    Ok(Next::Many { at: 1 + offset, count })
+    Ok(Next::Many {
+        at: 1 + offset,
+        count,
+    })
 }
 
 /// `t:status()`.
@@ -156,12 +205,22 @@ fn status(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 /// `task.self()`.
 fn this(call: &mut Call<'_>) -> Result<Next, Throw> {
-    Ok(call.core.task.map_or(Next::Nothing, |task| Next::One(task.value())))
+    Ok(call
+        .core
+        .task
+        .map_or(Next::Nothing, |task| Next::One(task.value())))
 }
 
 /// `task.yield()`.
 fn give_way(call: &mut Call<'_>) -> Result<Next, Throw> {
-    Ok(if call.state() == 0 { Next::Wait { until: WaitFor::Turn, state: 1 } } else { Next::Nothing })
+    Ok(if call.state() == 0 {
+        Next::Wait {
+            until: WaitFor::Turn,
+            state: 1,
+        }
+    } else {
+        Next::Nothing
+    })
 }
 
 /// `task.sleep(seconds)`.
@@ -171,7 +230,10 @@ fn sleep(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
     let seconds = call.number_argument(0)?;
     let deadline = call.platform().now().saturating_add(nanoseconds(seconds));
-    Ok(Next::Wait { until: WaitFor::Time(deadline), state: 1 })
+    Ok(Next::Wait {
+        until: WaitFor::Time(deadline),
+        state: 1,
+    })
 }
 
 /// `cpu.id()`: the number of the core that runs this, from 1.
@@ -191,7 +253,11 @@ fn slot<'a>(call: &mut Call<'_>, insert: bool) -> Result<crate::table::SlotRef<'
     let table = call.table_argument(0)?;
     let key = call.any_argument(1)?;
     loop {
-        let found = if insert { table.slot_or_insert(call.heap(), key).map(Some) } else { table.slot(key) };
+        let found = if insert {
+            table.slot_or_insert(call.heap(), key).map(Some)
+        } else {
+            table.slot(key)
+        };
         match found {
             Ok(Some(slot)) if insert || !slot.load().is_nil() => return Ok(slot),
             Ok(_) => return Err(call.argument_error(1, "the table has no such key")),
@@ -235,7 +301,10 @@ fn atomic_add(call: &mut Call<'_>) -> Result<Next, Throw> {
     loop {
         use crate::number::Number;
         let Some(now) = old.as_number() else {
-            return Err(call.argument_error(1, alloc::format!("number expected in the table, got {}", call.type_name(old))));
+            return Err(call.argument_error(
+                1,
+                alloc::format!("number expected in the table, got {}", call.type_name(old)),
+            ));
         };
         let sum = match (now, amount) {
             (Number::Integer(x), Number::Integer(y)) => call.integer(x.wrapping_add(y))?,

@@ -132,9 +132,20 @@ const ENDED: *mut Task = core::ptr::without_provenance_mut(1);
 
 impl Task {
     /// A new task that will call `function` with `arguments`, which are published already. `spare` is a stack of [`INITIAL_SLOTS`] that suffices for them. The task is shared from the start.
-    pub(crate) fn new(local: &LocalHeap, function: Value, arguments: &[Value], spare: Option<*mut u64>) -> Result<Gc<Task>, NeedMemory> {
-        let object = local.alloc_object(Kind::Task, 0, size_of::<Task>())?.cast::<Task>();
-        let slots = if spare.is_some() { INITIAL_SLOTS } else { INITIAL_SLOTS.max(arguments.len() + 2 + SLACK) };
+    pub(crate) fn new(
+        local: &LocalHeap,
+        function: Value,
+        arguments: &[Value],
+        spare: Option<*mut u64>,
+    ) -> Result<Gc<Task>, NeedMemory> {
+        let object = local
+            .alloc_object(Kind::Task, 0, size_of::<Task>())?
+            .cast::<Task>();
+        let slots = if spare.is_some() {
+            INITIAL_SLOTS
+        } else {
+            INITIAL_SLOTS.max(arguments.len() + 2 + SLACK)
+        };
         let stack = match spare.map_or_else(|| new_stack(local, slots), Ok) {
             Ok(stack) => stack,
             Err(need) => {
@@ -178,7 +189,12 @@ pub(crate) fn new_stack(local: &LocalHeap, slots: usize) -> Result<*mut u64, Nee
 /// It came from [`new_stack`] with this `slots`, and nobody uses it any more.
 pub(crate) unsafe fn free_stack(local: &LocalHeap, stack: *mut u64, slots: usize) {
     // SAFETY: its header lies before the words.
-    unsafe { local.free(NonNull::new_unchecked(stack.sub(1).cast::<Header>()), (slots + 1) * 8) }
+    unsafe {
+        local.free(
+            NonNull::new_unchecked(stack.sub(1).cast::<Header>()),
+            (slots + 1) * 8,
+        )
+    }
 }
 
 impl Gc<Task> {
@@ -219,7 +235,12 @@ impl Gc<Task> {
                 return false;
             }
             waiter.fields().next.store(head, Ordering::Relaxed);
-            match self.fields().waiters.compare_exchange_weak(head, waiter.as_ptr(), Ordering::Release, Ordering::Acquire) {
+            match self.fields().waiters.compare_exchange_weak(
+                head,
+                waiter.as_ptr(),
+                Ordering::Release,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => return true,
                 Err(found) => head = found,
             }

@@ -217,7 +217,15 @@ impl Core {
 
     /// A safepoint within a native's step.
     pub(crate) fn poll_in_place(&mut self) -> Result<(), Throw> {
-        if self.engine.scheduler().safepoints().control(self.cpu).poll.load(Ordering::Relaxed) == 0 {
+        if self
+            .engine
+            .scheduler()
+            .safepoints()
+            .control(self.cpu)
+            .poll
+            .load(Ordering::Relaxed)
+            == 0
+        {
             return Ok(());
         }
         match self.safepoint_asked(false) {
@@ -265,11 +273,18 @@ impl Core {
                 Some(task)
             }
             WaitFor::Latch(latch) => {
-                latch.fields().waiter.store(task.as_ptr(), Ordering::Release);
+                latch
+                    .fields()
+                    .waiter
+                    .store(task.as_ptr(), Ordering::Release);
                 if latch.count_down() { Some(task) } else { None }
             }
             WaitFor::Growth(table) => {
-                if engine.add_writer(table, task) { None } else { Some(task) }
+                if engine.add_writer(table, task) {
+                    None
+                } else {
+                    Some(task)
+                }
             }
             WaitFor::Handshake(table) => {
                 task.fields().grows.set(table.as_ptr());
@@ -325,7 +340,8 @@ impl Core {
             fields.slots.set(0);
             if latch.count_down() {
                 // SAFETY: the loop's task gave its count up after it had named itself, and waits.
-                next = NonNull::new(latch.fields().waiter.load(Ordering::Acquire)).map(|waiter| unsafe { Gc::from_ptr(waiter) });
+                next = NonNull::new(latch.fields().waiter.load(Ordering::Acquire))
+                    .map(|waiter| unsafe { Gc::from_ptr(waiter) });
             }
         } else {
             self.keep_results(task, state);
@@ -396,4 +412,3 @@ impl Core {
 pub(crate) fn is_growing(table: Gc<Table>) -> bool {
     table.header().has(flags::GROWING)
 }
-

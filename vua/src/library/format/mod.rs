@@ -37,10 +37,18 @@ impl fmt::Display for FormatError<'_> {
         match self {
             FormatError::TooLong => f.write_str("invalid format (too long)"),
             FormatError::InvalidSpecification(text) => {
-                write!(f, "invalid conversion specification: '{}'", text.escape_ascii())
+                write!(
+                    f,
+                    "invalid conversion specification: '{}'",
+                    text.escape_ascii()
+                )
             }
             FormatError::InvalidConversion(text) => {
-                write!(f, "invalid conversion '{}' to 'format'", text.escape_ascii())
+                write!(
+                    f,
+                    "invalid conversion '{}' to 'format'",
+                    text.escape_ascii()
+                )
             }
         }
     }
@@ -58,13 +66,19 @@ pub struct Directive<'a> {
 impl<'a> Directive<'a> {
     /// The directive at the start of `format`, which is a `%` that no other `%` follows.
     pub fn at(format: &'a [u8]) -> Result<Directive<'a>, FormatError<'a>> {
-        let modifiers = format[1..].iter().take_while(|b| MODIFIERS.contains(b)).count();
+        let modifiers = format[1..]
+            .iter()
+            .take_while(|b| MODIFIERS.contains(b))
+            .count();
         if modifiers > LONGEST {
             return Err(FormatError::TooLong);
         }
         let conversion = format.get(1 + modifiers).copied();
         let end = 1 + modifiers + usize::from(conversion.is_some());
-        Ok(Directive { text: &format[..end], conversion: conversion.unwrap_or(0) })
+        Ok(Directive {
+            text: &format[..end],
+            conversion: conversion.unwrap_or(0),
+        })
     }
 
     /// Whether it is nothing but `%` and the letter.

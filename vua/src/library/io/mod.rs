@@ -45,7 +45,9 @@ impl File {
     }
 
     fn number(file: Gc<File>) -> u32 {
-        file.header().word.load(core::sync::atomic::Ordering::Relaxed)
+        file.header()
+            .word
+            .load(core::sync::atomic::Ordering::Relaxed)
     }
 }
 
@@ -56,19 +58,30 @@ const OUTPUT: i64 = 2;
 /// Defines the library.
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     let library = builder.library("io", &[("open", open_file), ("type", type_of)])?;
-    let methods = builder.table("", &[
-        ("close", file_close),
-        ("flush", file_flush),
-        ("lines", file_lines),
-        ("read", file_read),
-        ("seek", file_seek),
-        ("setvbuf", file_setvbuf),
-        ("write", file_write),
-    ])?;
+    let methods = builder.table(
+        "",
+        &[
+            ("close", file_close),
+            ("flush", file_flush),
+            ("lines", file_lines),
+            ("read", file_read),
+            ("seek", file_seek),
+            ("setvbuf", file_setvbuf),
+            ("write", file_write),
+        ],
+    )?;
     let metatable = builder.metatable(methods)?;
     builder.set(metatable, "__name", builder.string("FILE*")?)?;
-    builder.set(metatable, "__tostring", builder.function("__tostring", file_tostring, &[])?)?;
-    builder.set(metatable, "__close", builder.function("__close", file_end, &[])?)?;
+    builder.set(
+        metatable,
+        "__tostring",
+        builder.function("__tostring", file_tostring, &[])?,
+    )?;
+    builder.set(
+        metatable,
+        "__close",
+        builder.function("__close", file_end, &[])?,
+    )?;
     builder.set(metatable, "__gc", builder.function("__gc", file_end, &[])?)?;
     builder.set_file_metatable(metatable);
 
@@ -98,7 +111,10 @@ type Shared = Arc<Lock<Stream>>;
 
 /// The stream of a handle.
 fn stream_of(call: &Call<'_>, file: Gc<File>) -> Result<Shared, Throw> {
-    call.engine().files().get(File::number(file)).ok_or_else(|| call.message("attempt to use a closed file"))
+    call.engine()
+        .files()
+        .get(File::number(file))
+        .ok_or_else(|| call.message("attempt to use a closed file"))
 }
 
 /// Argument `i` as an open file.
@@ -113,12 +129,20 @@ fn file_argument(call: &Call<'_>, i: usize) -> Result<Shared, Throw> {
 
 /// The default input or output.
 fn default(call: &Call<'_>, which: i64) -> (Value, Option<Gc<File>>) {
-    let value = call.capture(0).as_table().map_or(Value::NIL, |table| table.get_int(which));
+    let value = call
+        .capture(0)
+        .as_table()
+        .map_or(Value::NIL, |table| table.get_int(which));
     (value, Gc::from_value(value))
 }
 
 fn default_stream(call: &Call<'_>, which: i64) -> Result<(Value, Shared), Throw> {
-    let closed = || call.message(format_args!("default {} file is closed", if which == INPUT { "input" } else { "output" }));
+    let closed = || {
+        call.message(format_args!(
+            "default {} file is closed",
+            if which == INPUT { "input" } else { "output" }
+        ))
+    };
     let (value, file) = default(call, which);
     let stream = stream_of(call, file.ok_or_else(closed)?)?;
     if stream.lock().kind() == Kind::Closed {
@@ -151,17 +175,25 @@ fn name_argument(call: &mut Call<'_>, i: usize) -> Result<String, Throw> {
 
 /// A handle of a newly opened file.
 fn handle(call: &mut Call<'_>, stream: Stream) -> Result<Value, Throw> {
-    let number = call.engine().files().add(stream).ok_or(NeedMemory { bytes: 64 })?;
+    let number = call
+        .engine()
+        .files()
+        .add(stream)
+        .ok_or(NeedMemory { bytes: 64 })?;
     Ok(File::new(call.heap(), number)?.value())
 }
 
 fn open_file(call: &mut Call<'_>) -> Result<Next, Throw> {
     let name = name_argument(call, 0)?;
-    let mode = if call.get(1).is_nil() { &b"r"[..] } else { call.bytes_argument(1)?.bytes() };
-    let valid = match mode {
-        [b'r' | b'w' | b'a'] | [b'r' | b'w' | b'a', b'+' | b'b'] | [b'r' | b'w' | b'a', b'+', b'b'] => true,
-        _ => false,
+    let mode = if call.get(1).is_nil() {
+        &b"r"[..]
+    } else {
+        call.bytes_argument(1)?.bytes()
     };
+    let valid = matches!(
+        mode,
+        [b'r' | b'w' | b'a'] | [b'r' | b'w' | b'a', b'+' | b'b'] | [b'r' | b'w' | b'a', b'+', b'b']
+    );
     if !valid {
         return Err(call.argument_error(1, "invalid mode"));
     }
@@ -173,15 +205,25 @@ fn open_file(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 fn type_of(call: &mut Call<'_>) -> Result<Next, Throw> {
     let value = call.any_argument(0)?;
-    let Some(file) = Gc::<File>::from_value(value) else { return Ok(Next::One(Value::NIL)) };
+    let Some(file) = Gc::<File>::from_value(value) else {
+        return Ok(Next::One(Value::NIL));
+    };
     let closed = stream_of(call, file)?.lock().kind() == Kind::Closed;
-    Ok(Next::One(call.string(if closed { b"closed file" } else { b"file" })?))
+    Ok(Next::One(call.string(if closed {
+        b"closed file"
+    } else {
+        b"file"
+    })?))
 }
 
 fn file_tostring(call: &mut Call<'_>) -> Result<Next, Throw> {
     let file = Gc::<File>::from_value(call.get(0)).ok_or_else(|| call.type_error(0, "FILE*"))?;
     let closed = stream_of(call, file)?.lock().kind() == Kind::Closed;
-    let text = if closed { String::from("file (closed)") } else { format!("file (0x{:012x})", file.as_ptr() as usize) };
+    let text = if closed {
+        String::from("file (closed)")
+    } else {
+        format!("file (0x{:012x})", file.as_ptr() as usize)
+    };
     Ok(Next::One(call.string(text.as_bytes())?))
 }
 
@@ -189,7 +231,11 @@ fn close(call: &mut Call<'_>, stream: &Shared) -> Result<Next, Throw> {
     let platform = call.platform();
     let closed = {
         let mut stream = stream.lock();
-        if stream.kind() == Kind::File { stream.close(platform) } else { Err(Failure("cannot close standard file", 0)) }
+        if stream.kind() == Kind::File {
+            stream.close(platform)
+        } else {
+            Err(Failure("cannot close standard file", 0))
+        }
     };
     match closed {
         Ok(()) => Ok(Next::One(Value::TRUE)),
@@ -255,7 +301,12 @@ fn file_setvbuf(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 /// Which of `names` argument `i` is.
-fn option(call: &mut Call<'_>, i: usize, default: Option<usize>, names: &[&str]) -> Result<usize, Throw> {
+fn option(
+    call: &mut Call<'_>,
+    i: usize,
+    default: Option<usize>,
+    names: &[&str],
+) -> Result<usize, Throw> {
     if let Some(default) = default
         && call.get(i).is_nil()
     {
@@ -265,12 +316,15 @@ fn option(call: &mut Call<'_>, i: usize, default: Option<usize>, names: &[&str])
     names
         .iter()
         .position(|name| name.as_bytes() == given)
-        .ok_or_else(|| call.argument_error(i, format_args!("invalid option '{}'", given.escape_ascii())))
+        .ok_or_else(|| {
+            call.argument_error(i, format_args!("invalid option '{}'", given.escape_ascii()))
+        })
 }
 
 fn file_seek(call: &mut Call<'_>) -> Result<Next, Throw> {
     let stream = file_argument(call, 0)?;
-    let whence = [Whence::Set, Whence::Current, Whence::End][option(call, 1, Some(1), &["set", "cur", "end"])?];
+    let whence = [Whence::Set, Whence::Current, Whence::End]
+        [option(call, 1, Some(1), &["set", "cur", "end"])?];
     let offset = call.optional_integer(2, 0)?;
     let moved = stream.lock().seek(whence, offset);
     match moved {
@@ -285,7 +339,9 @@ fn set_default(call: &mut Call<'_>, which: i64, mode: &[u8]) -> Result<Next, Thr
     if !given.is_nil() {
         let file = if given.as_str().is_some() || given.is_number() {
             let name = name_argument(call, 0)?;
-            let stream = Stream::open(call.platform(), &name, mode).map_err(|failure| call.message(format_args!("cannot open file '{name}' ({})", failure.0)))?;
+            let stream = Stream::open(call.platform(), &name, mode).map_err(|failure| {
+                call.message(format_args!("cannot open file '{name}' ({})", failure.0))
+            })?;
             handle(call, stream)?
         } else {
             file_argument(call, 0)?;
@@ -324,7 +380,10 @@ fn write(call: &mut Call<'_>, from: usize, file: Value, stream: &Shared) -> Resu
             Some(Number::Integer(n)) => buffer.extend(call, number::integer_text(n).as_bytes())?,
             // As Lua does, without the `.0` of `tostring`.
             Some(Number::Float(f)) => {
-                let flags = Flags { precision: Some(14), ..Flags::default() };
+                let flags = Flags {
+                    precision: Some(14),
+                    ..Flags::default()
+                };
                 buffer.write(call, |out| number::append_float(out, f, b'g', &flags))?;
             }
             None => return Err(call.type_error(i, "string")),
@@ -359,10 +418,13 @@ fn file_write(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn want(call: &mut Call<'_>, format: Value, i: usize) -> Result<Want, Throw> {
     if format.is_number() {
         let count = format.as_number().and_then(Number::to_integer);
-        let count = count.ok_or_else(|| call.argument_error(i, "number has no integer representation"))?;
+        let count =
+            count.ok_or_else(|| call.argument_error(i, "number has no integer representation"))?;
         return Ok(Want::Count(usize::try_from(count).unwrap_or(usize::MAX)));
     }
-    let Some(text) = format.as_str() else { return Err(call.type_error(i, "string")) };
+    let Some(text) = format.as_str() else {
+        return Err(call.type_error(i, "string"));
+    };
     let text = text.bytes();
     match text.strip_prefix(b"*").unwrap_or(text).first() {
         Some(b'l') => Ok(Want::Line { whole: false }),
@@ -412,7 +474,11 @@ fn take(call: &mut Call<'_>, stream: &Shared, want: Want, slot: usize) -> Result
                         _ => call.string(bytes)?,
                     };
                     stream.consume(skip + text + after);
-                    return Ok(if value.is_nil() { Taken::Nothing } else { Taken::Value(value) });
+                    return Ok(if value.is_nil() {
+                        Taken::Nothing
+                    } else {
+                        Taken::Value(value)
+                    });
                 }
                 extent
             };
@@ -448,7 +514,13 @@ fn take(call: &mut Call<'_>, stream: &Shared, want: Want, slot: usize) -> Result
 
 /// Reads what the formats in slots `from..from + formats` say; the results go to slots `at..`. Slot `at - 1` holds the number of results so far,
 /// slot `at - 2` whether one was nothing; both are set before the first step's work.
-fn read(call: &mut Call<'_>, stream: &Shared, from: usize, formats: usize, at: usize) -> Result<Next, Throw> {
+fn read(
+    call: &mut Call<'_>,
+    stream: &Shared,
+    from: usize,
+    formats: usize,
+    at: usize,
+) -> Result<Next, Throw> {
     let wanted = formats.max(1);
     call.room(at + wanted + 4)?;
     if call.state() == 0 {
@@ -474,7 +546,12 @@ fn read(call: &mut Call<'_>, stream: &Shared, from: usize, formats: usize, at: u
                 done += 1;
                 break;
             }
-            Taken::Wait => return Ok(Next::Wait { until: WaitFor::Input, state: 1 }),
+            Taken::Wait => {
+                return Ok(Next::Wait {
+                    until: WaitFor::Input,
+                    state: 1,
+                });
+            }
             Taken::Failed(failure) => return failed(call, None, failure),
         }
     }
@@ -522,7 +599,8 @@ fn io_lines(call: &mut Call<'_>) -> Result<Next, Throw> {
         return Ok(Next::One(lines(call, file, 1, false)?));
     }
     let name = name_argument(call, 0)?;
-    let stream = Stream::open(call.platform(), &name, b"r").map_err(|failure| call.message(format_args!("{name}: {}", failure.0)))?;
+    let stream = Stream::open(call.platform(), &name, b"r")
+        .map_err(|failure| call.message(format_args!("{name}: {}", failure.0)))?;
     let file = handle(call, stream)?;
     let at = call.count();
     call.set(at + 3, file);
@@ -555,7 +633,9 @@ fn next_line(call: &mut Call<'_>) -> Result<Next, Throw> {
     {
         if at == 0 {
             // nil, a message, a number: an error that was no end.
-            let text = call.slot(1).as_str().map_or(String::new(), |s| String::from_utf8_lossy(s.bytes()).into_owned());
+            let text = call.slot(1).as_str().map_or(String::new(), |s| {
+                String::from_utf8_lossy(s.bytes()).into_owned()
+            });
             return Err(call.message(text));
         }
         if call.capture(1).is_truthy() {

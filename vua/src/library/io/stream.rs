@@ -115,11 +115,26 @@ impl Stream {
     /// A standard stream.
     pub(super) fn standard(kind: Kind) -> Stream {
         let input = kind == Kind::Input;
-        Stream { kind, name: String::new(), data: Vec::new(), position: 0, dropped: 0, ended: false, readable: input, writable: !input, append: false, changed: false }
+        Stream {
+            kind,
+            name: String::new(),
+            data: Vec::new(),
+            position: 0,
+            dropped: 0,
+            ended: false,
+            readable: input,
+            writable: !input,
+            append: false,
+            changed: false,
+        }
     }
 
     /// Opens a file in a mode as `fopen` has them: `r`, `w` or `a`, perhaps with `+`.
-    pub(super) fn open(platform: &dyn Platform, name: &str, mode: &[u8]) -> Result<Stream, Failure> {
+    pub(super) fn open(
+        platform: &dyn Platform,
+        name: &str,
+        mode: &[u8],
+    ) -> Result<Stream, Failure> {
         let update = mode.contains(&b'+');
         let mut stream = Stream::standard(Kind::File);
         stream.name = String::from(name);
@@ -165,7 +180,10 @@ impl Stream {
     pub(super) fn consume(&mut self, count: usize) {
         self.position = (self.position + count).min(self.data.len());
         // Half of the buffer is behind: the rest moves down, at a cost that the bytes read have paid for.
-        if self.kind == Kind::Input && self.position >= PORTION && self.position * 2 >= self.data.len() {
+        if self.kind == Kind::Input
+            && self.position >= PORTION
+            && self.position * 2 >= self.data.len()
+        {
             self.data.drain(..self.position);
             self.dropped += self.position as u64;
             self.position = 0;
@@ -173,7 +191,12 @@ impl Stream {
     }
 
     /// Finds out how far the next thing to read reaches. `seen` is how many bytes have been looked at in vain; 0 at first.
-    pub(super) fn measure(&mut self, platform: &dyn Platform, want: Want, seen: &mut usize) -> Result<Extent, Failure> {
+    pub(super) fn measure(
+        &mut self,
+        platform: &dyn Platform,
+        want: Want,
+        seen: &mut usize,
+    ) -> Result<Extent, Failure> {
         if !self.readable {
             return Err(Failure::BAD_DESCRIPTOR);
         }
@@ -184,24 +207,74 @@ impl Stream {
                 let window = &window[..window.len().min(4 * PORTION)];
                 if let Some(at) = memchr::memchr(b'\n', window) {
                     let text = *seen + at;
-                    return Ok(if whole { Extent::Found { skip: 0, text: text + 1, after: 0 } } else { Extent::Found { skip: 0, text, after: 1 } });
+                    return Ok(if whole {
+                        Extent::Found {
+                            skip: 0,
+                            text: text + 1,
+                            after: 0,
+                        }
+                    } else {
+                        Extent::Found {
+                            skip: 0,
+                            text,
+                            after: 1,
+                        }
+                    });
                 }
                 *seen += window.len();
                 if *seen < rest.len() {
                     return Ok(Extent::Again);
                 }
                 if self.ended {
-                    return Ok(if rest.is_empty() { Extent::End } else { Extent::Found { skip: 0, text: rest.len(), after: 0 } });
+                    return Ok(if rest.is_empty() {
+                        Extent::End
+                    } else {
+                        Extent::Found {
+                            skip: 0,
+                            text: rest.len(),
+                            after: 0,
+                        }
+                    });
                 }
             }
-            Want::Count(0) if !rest.is_empty() => return Ok(Extent::Found { skip: 0, text: 0, after: 0 }),
-            Want::Count(count) if count > 0 && rest.len() >= count => return Ok(Extent::Found { skip: 0, text: count, after: 0 }),
-            Want::Count(_) if self.ended => {
-                return Ok(if rest.is_empty() { Extent::End } else { Extent::Found { skip: 0, text: rest.len(), after: 0 } });
+            Want::Count(0) if !rest.is_empty() => {
+                return Ok(Extent::Found {
+                    skip: 0,
+                    text: 0,
+                    after: 0,
+                });
             }
-            Want::All if self.ended => return Ok(Extent::Found { skip: 0, text: rest.len(), after: 0 }),
+            Want::Count(count) if count > 0 && rest.len() >= count => {
+                return Ok(Extent::Found {
+                    skip: 0,
+                    text: count,
+                    after: 0,
+                });
+            }
+            Want::Count(_) if self.ended => {
+                return Ok(if rest.is_empty() {
+                    Extent::End
+                } else {
+                    Extent::Found {
+                        skip: 0,
+                        text: rest.len(),
+                        after: 0,
+                    }
+                });
+            }
+            Want::All if self.ended => {
+                return Ok(Extent::Found {
+                    skip: 0,
+                    text: rest.len(),
+                    after: 0,
+                });
+            }
             Want::Number => {
-                let spaces = rest.iter().take(PORTION).take_while(|b| is_space(**b)).count();
+                let spaces = rest
+                    .iter()
+                    .take(PORTION)
+                    .take_while(|b| is_space(**b))
+                    .count();
                 if spaces > 0 {
                     // White space is gone whatever follows.
                     self.consume(spaces);
@@ -209,7 +282,11 @@ impl Stream {
                 }
                 let text = numeral(rest);
                 if text < rest.len() || self.ended {
-                    return Ok(Extent::Found { skip: 0, text, after: 0 });
+                    return Ok(Extent::Found {
+                        skip: 0,
+                        text,
+                        after: 0,
+                    });
                 }
             }
             Want::Count(_) | Want::All => {}
@@ -220,7 +297,9 @@ impl Stream {
     /// Reads more input.
     fn refill(&mut self, platform: &dyn Platform) -> Result<Extent, Failure> {
         let length = self.data.len();
-        self.data.try_reserve(PORTION).map_err(|_| Failure::NO_MEMORY)?;
+        self.data
+            .try_reserve(PORTION)
+            .map_err(|_| Failure::NO_MEMORY)?;
         self.data.resize(length + PORTION, 0);
         let got = platform.read(&mut self.data[length..]);
         let (count, extent) = match got {
@@ -243,9 +322,14 @@ impl Stream {
         if self.append {
             self.position = self.data.len();
         }
-        let end = self.position.checked_add(bytes.len()).ok_or(Failure::INVALID)?;
+        let end = self
+            .position
+            .checked_add(bytes.len())
+            .ok_or(Failure::INVALID)?;
         if end > self.data.len() {
-            self.data.try_reserve(end - self.data.len()).map_err(|_| Failure::NO_MEMORY)?;
+            self.data
+                .try_reserve(end - self.data.len())
+                .map_err(|_| Failure::NO_MEMORY)?;
             self.data.resize(end, 0);
         }
         self.data[self.position..end].copy_from_slice(bytes);
@@ -282,7 +366,10 @@ impl Stream {
             Whence::Current => self.position as i64,
             Whence::End => self.data.len() as i64,
         };
-        let position = base.checked_add(offset).and_then(|p| usize::try_from(p).ok()).ok_or(Failure::INVALID)?;
+        let position = base
+            .checked_add(offset)
+            .and_then(|p| usize::try_from(p).ok())
+            .ok_or(Failure::INVALID)?;
         self.position = position;
         Ok(position as u64)
     }
@@ -309,7 +396,16 @@ fn numeral(text: &[u8]) -> usize {
         taken
     };
     let digits = |at: &mut usize, hexadecimal: bool| {
-        let count = text[*at..].iter().take_while(|b| if hexadecimal { b.is_ascii_hexdigit() } else { b.is_ascii_digit() }).count();
+        let count = text[*at..]
+            .iter()
+            .take_while(|b| {
+                if hexadecimal {
+                    b.is_ascii_hexdigit()
+                } else {
+                    b.is_ascii_digit()
+                }
+            })
+            .count();
         *at += count;
         count
     };
@@ -342,7 +438,11 @@ impl Files {
     pub(crate) fn new() -> Files {
         let output = |stream| Arc::new(Lock::new(Stream::standard(Kind::Output(stream))));
         let input = Arc::new(Lock::new(Stream::standard(Kind::Input)));
-        Files(Lock::new(alloc::vec![input, output(smp::platform::Stream::Output), output(smp::platform::Stream::Error)]))
+        Files(Lock::new(alloc::vec![
+            input,
+            output(smp::platform::Stream::Output),
+            output(smp::platform::Stream::Error)
+        ]))
     }
 
     /// Adds a stream and gives its number; `None` when there is no memory.

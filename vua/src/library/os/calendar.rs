@@ -26,9 +26,30 @@ pub(super) struct Date {
 
 const DAY: i64 = 86_400;
 
-const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const WEEKDAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 
-const MONTHS: [&str; 12] = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
 
 /// Days since 1970-01-01 of a day of the Gregorian calendar, months and days beyond their ranges counted on. The months must be 1 to 12.
 ///
@@ -51,7 +72,11 @@ impl Date {
         let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
         let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let shifted_month = (5 * of_year + 2) / 153;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let month = if shifted_month < 10 {
+            shifted_month + 3
+        } else {
+            shifted_month - 9
+        };
         let year = era * 400 + year_of_era + i64::from(month <= 2);
         i32::try_from(year - 1900).ok()?;
         Some(Date {
@@ -67,10 +92,20 @@ impl Date {
     }
 
     /// The moment of these fields, any of which may lie beyond its range. All fit a C `int`, so nothing overflows.
-    pub(super) fn seconds(year: i64, month: i64, day: i64, hour: i64, minute: i64, second: i64) -> i64 {
+    pub(super) fn seconds(
+        year: i64,
+        month: i64,
+        day: i64,
+        hour: i64,
+        minute: i64,
+        second: i64,
+    ) -> i64 {
         let year = year + (month - 1).div_euclid(12);
         let month = (month - 1).rem_euclid(12) + 1;
-        days(year, month, 1).saturating_add(day - 1).saturating_mul(DAY).saturating_add(hour * 3600 + minute * 60 + second)
+        days(year, month, 1)
+            .saturating_add(day - 1)
+            .saturating_mul(DAY)
+            .saturating_add(hour * 3600 + minute * 60 + second)
     }
 
     /// The week of the year, weeks beginning with `first` (0 is Sunday); days before the first such day are in week 0.
@@ -91,7 +126,11 @@ impl Date {
         let letter = match letters {
             [letter] => *letter,
             [b'E', letter @ (b'c' | b'C' | b'x' | b'X' | b'y' | b'Y')] => *letter,
-            [b'O', letter @ (b'd' | b'e' | b'H' | b'I' | b'm' | b'M' | b'S' | b'u' | b'U' | b'V' | b'w' | b'W' | b'y')] => *letter,
+            [
+                b'O',
+                letter @ (b'd' | b'e' | b'H' | b'I' | b'm' | b'M' | b'S' | b'u' | b'U' | b'V'
+                | b'w' | b'W' | b'y'),
+            ] => *letter,
             _ => return None,
         };
         let weekday = WEEKDAYS[self.weekday as usize];
@@ -102,10 +141,24 @@ impl Date {
             b'A' => weekday.into(),
             b'b' | b'h' => month[..3].into(),
             b'B' => month.into(),
-            b'c' => format!("{} {} {:2} {:02}:{:02}:{:02} {}", &weekday[..3], &month[..3], self.day, self.hour, self.minute, self.second, self.year),
+            b'c' => format!(
+                "{} {} {:2} {:02}:{:02}:{:02} {}",
+                &weekday[..3],
+                &month[..3],
+                self.day,
+                self.hour,
+                self.minute,
+                self.second,
+                self.year
+            ),
             b'C' => format!("{:02}", self.year.div_euclid(100)),
             b'd' => format!("{:02}", self.day),
-            b'D' | b'x' => format!("{:02}/{:02}/{:02}", self.month, self.day, self.year.rem_euclid(100)),
+            b'D' | b'x' => format!(
+                "{:02}/{:02}/{:02}",
+                self.month,
+                self.day,
+                self.year.rem_euclid(100)
+            ),
             b'e' => format!("{:2}", self.day),
             b'F' => format!("{}-{:02}-{:02}", self.year, self.month, self.day),
             b'g' => format!("{:02}", self.iso_week().0.rem_euclid(100)),
@@ -117,7 +170,12 @@ impl Date {
             b'M' => format!("{:02}", self.minute),
             b'n' => "\n".into(),
             b'p' => if self.hour < 12 { "AM" } else { "PM" }.into(),
-            b'r' => format!("{hour12:02}:{:02}:{:02} {}", self.minute, self.second, if self.hour < 12 { "AM" } else { "PM" }),
+            b'r' => format!(
+                "{hour12:02}:{:02}:{:02} {}",
+                self.minute,
+                self.second,
+                if self.hour < 12 { "AM" } else { "PM" }
+            ),
             b'R' => format!("{:02}:{:02}", self.hour, self.minute),
             b'S' => format!("{:02}", self.second),
             b't' => "\t".into(),
@@ -161,7 +219,11 @@ mod tests {
                 }
                 found.push_str(&date.format(&[*letter]).unwrap());
             }
-            found.push_str(&format!(" {}-{}", date.format(b"G").unwrap(), date.format(b"V").unwrap()));
+            found.push_str(&format!(
+                " {}-{}",
+                date.format(b"G").unwrap(),
+                date.format(b"V").unwrap()
+            ));
             assert_eq!(found, text);
         }
     }
@@ -171,11 +233,20 @@ mod tests {
         let mut seconds = -100_000_000_000i64;
         while seconds < 100_000_000_000 {
             let d = Date::from_seconds(seconds).unwrap();
-            assert_eq!(Date::seconds(d.year, d.month, d.day, d.hour, d.minute, d.second), seconds);
+            assert_eq!(
+                Date::seconds(d.year, d.month, d.day, d.hour, d.minute, d.second),
+                seconds
+            );
             seconds += 86_399 * 97;
         }
-        assert_eq!(Date::seconds(2020, 14, -3, 25, 61, 61), Date::seconds(2021, 1, 29, 2, 2, 1));
-        assert_eq!(Date::seconds(2020, -11, 1, 0, 0, 0), Date::seconds(2019, 1, 1, 0, 0, 0));
+        assert_eq!(
+            Date::seconds(2020, 14, -3, 25, 61, 61),
+            Date::seconds(2021, 1, 29, 2, 2, 1)
+        );
+        assert_eq!(
+            Date::seconds(2020, -11, 1, 0, 0, 0),
+            Date::seconds(2019, 1, 1, 0, 0, 0)
+        );
     }
 
     #[test]

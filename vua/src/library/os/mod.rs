@@ -15,7 +15,10 @@ use calendar::Date;
 use smp::platform::{FileError, Platform};
 
 /// Defines the library.
-pub(super) fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -> Result<(), NeedMemory> {
+pub(super) fn open(
+    builder: &mut Builder<'_>,
+    platform: &'static dyn Platform,
+) -> Result<(), NeedMemory> {
     let library = builder.library(
         "os",
         &[
@@ -36,12 +39,16 @@ pub(super) fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -
 /// Seconds since the program began: the time that passed, for the time that the cores spent would add them up.
 fn clock(call: &mut Call<'_>) -> Result<Next, Throw> {
     let started = call.capture(0).as_integer().unwrap_or(0) as u64;
-    Ok(Next::One(Value::float(call.platform().now().saturating_sub(started) as f64 / 1e9)))
+    Ok(Next::One(Value::float(
+        call.platform().now().saturating_sub(started) as f64 / 1e9,
+    )))
 }
 
 fn difftime(call: &mut Call<'_>) -> Result<Next, Throw> {
     let (later, earlier) = (call.integer_argument(0)?, call.integer_argument(1)?);
-    Ok(Next::One(Value::float((i128::from(later) - i128::from(earlier)) as f64)))
+    Ok(Next::One(Value::float(
+        (i128::from(later) - i128::from(earlier)) as f64,
+    )))
 }
 
 fn exit(call: &mut Call<'_>) -> Result<Next, Throw> {
@@ -68,7 +75,9 @@ fn setlocale(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 fn file_name(call: &mut Call<'_>, i: usize) -> Result<String, Throw> {
     let name = call.bytes_argument(i)?;
-    name.to_utf8().map(String::from).ok_or_else(|| call.argument_error(i, "invalid file name"))
+    name.to_utf8()
+        .map(String::from)
+        .ok_or_else(|| call.argument_error(i, "invalid file name"))
 }
 
 fn outcome(call: &mut Call<'_>, name: &str, done: Result<(), FileError>) -> Result<Next, Throw> {
@@ -97,7 +106,9 @@ fn rename(call: &mut Call<'_>) -> Result<Next, Throw> {
     let (from, to) = (file_name(call, 0)?, file_name(call, 1)?);
     let platform = call.platform();
     let mut written = Ok(());
-    let read = platform.read_file(&from, &mut |bytes| written = platform.write_file(&to, bytes));
+    let read = platform.read_file(&from, &mut |bytes| {
+        written = platform.write_file(&to, bytes)
+    });
     let done = read.and(written).and_then(|()| platform.remove_file(&from));
     outcome(call, &from, done)
 }
@@ -116,7 +127,8 @@ fn field(call: &mut Call<'_>, name: &str, default: Option<i64>, delta: i64) -> R
         if !value.is_nil() {
             return Err(call.message(format_args!("field '{name}' is not an integer")));
         }
-        return default.ok_or_else(|| call.message(format_args!("field '{name}' missing in date table")));
+        return default
+            .ok_or_else(|| call.message(format_args!("field '{name}' missing in date table")));
     };
     // What is kept is a C `int` after `delta` is taken away.
     if i32::try_from(n.saturating_sub(delta)).is_err() {
@@ -126,7 +138,11 @@ fn field(call: &mut Call<'_>, name: &str, default: Option<i64>, delta: i64) -> R
 }
 
 /// Sets all fields of a date's table.
-fn set_fields(call: &mut Call<'_>, table: crate::object::Gc<crate::table::Table>, date: &Date) -> Result<(), Throw> {
+fn set_fields(
+    call: &mut Call<'_>,
+    table: crate::object::Gc<crate::table::Table>,
+    date: &Date,
+) -> Result<(), Throw> {
     for (name, value) in [
         ("year", date.year),
         ("month", date.month),
@@ -163,10 +179,19 @@ fn time(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 fn date(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let format = if call.get(0).is_nil() { &b"%c"[..] } else { call.bytes_argument(0)?.bytes() };
-    let seconds = if call.get(1).is_nil() { now(call) } else { call.integer_argument(1)? };
+    let format = if call.get(0).is_nil() {
+        &b"%c"[..]
+    } else {
+        call.bytes_argument(0)?.bytes()
+    };
+    let seconds = if call.get(1).is_nil() {
+        now(call)
+    } else {
+        call.integer_argument(1)?
+    };
     let format = format.strip_prefix(b"!").unwrap_or(format);
-    let date = Date::from_seconds(seconds).ok_or_else(|| call.message("date result cannot be represented in this installation"))?;
+    let date = Date::from_seconds(seconds)
+        .ok_or_else(|| call.message("date result cannot be represented in this installation"))?;
     if format == b"*t" {
         let table = call.new_table(0, 16)?;
         let slot = call.count();
@@ -186,9 +211,22 @@ fn date(call: &mut Call<'_>) -> Result<Next, Throw> {
             break;
         }
         let specifier = &rest[1..];
-        let length = if matches!(specifier.first(), Some(b'E' | b'O')) { 2 } else { 1 };
-        let Some(text) = specifier.get(..length).and_then(|letters| date.format(letters)) else {
-            return Err(call.argument_error(0, format_args!("invalid conversion specifier '%{}'", specifier.escape_ascii())));
+        let length = if matches!(specifier.first(), Some(b'E' | b'O')) {
+            2
+        } else {
+            1
+        };
+        let Some(text) = specifier
+            .get(..length)
+            .and_then(|letters| date.format(letters))
+        else {
+            return Err(call.argument_error(
+                0,
+                format_args!(
+                    "invalid conversion specifier '%{}'",
+                    specifier.escape_ascii()
+                ),
+            ));
         };
         buffer.extend(call, text.as_bytes())?;
         rest = &specifier[length..];
