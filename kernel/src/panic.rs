@@ -7,6 +7,7 @@
 use crate::{
     console,
     cpu::{interrupts::Frame, local},
+    memory::{image, stacks},
     time,
 };
 use core::{
@@ -23,6 +24,41 @@ static STOPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// How long to wait for the other cores to stop: on an oversubscribed host a virtual core may not run for a while.
 const PATIENCE_NANOSECONDS: u64 = 500_000_000;
+
+/// The words of a stack that look like return addresses into the kernel, from the innermost on. Without frame pointers or
+/// unwind tables that is what there is; some may be left over from calls that have returned.
+pub(crate) struct Callers {
+    /// The stack pointer.
+    pub(crate) stack: u64,
+}
+
+impl Callers {
+    /// Most return addresses that are shown.
+    const SHOWN: usize = 16;
+}
+
+impl fmt::Display for Callers {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Only a stack that is mapped is read: a report must not fault.
+        let Some(used) = stacks::used(self.stack) else {
+            return Ok(());
+        };
+        let text = image::text();
+        let words = (used.start.next_multiple_of(8)..used.end).step_by(8);
+        // SAFETY: mapped for good, and aligned.
+        let words = words.map(|address| unsafe { (address as *const u64).read_volatile() });
+        let callers = words.filter(|word| text.contains(word)).take(Self::SHOWN);
+        for (shown, word) in callers.enumerate() {
+            out.write_str(if shown % 4 == 0 {
+                "\n  called from"
+            } else {
+                ""
+            })?;
+            write!(out, " {word:016x}")?;
+        }
+        Ok(())
+    }
+}
 
 /// Reports a Rust panic. Called by the binary's panic handler.
 pub fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
@@ -48,9 +84,15 @@ impl fmt::Display for Message<'_> {
                 place.line(),
                 place.column(),
                 self.0.message()
-            ),
-            None => write!(out, "panic: {}", self.0.message()),
+            )?,
+            None => write!(out, "panic: {}", self.0.message())?,
         }
+        let stack: u64;
+        // SAFETY: reads the stack pointer.
+        unsafe {
+            core::arch::asm!("mov {}, rsp", out(reg) stack, options(nostack, nomem, preserves_flags))
+        };
+        Callers { stack }.fmt(out)
     }
 }
 
@@ -105,13 +147,11 @@ fn stop_others() -> Result<usize, (usize, usize)> {
         .filter(|local| !core::ptr::eq(**local, this) && local.online());
     let mut wanted = 0;
     for other in others {
-        // SAFETY: a core that is online has a handler for NMIs, on a stack of its own.
-        if this
-            .try_with_apic(|apic| unsafe { apic.send_nmi(other.apic_id()) })
-            .is_some()
-        {
-            wanted += 1;
-        }
+        let sent = this.try_with_apic(|apic| {
+            // SAFETY: a core that is online has a handler for NMIs, on a stack of its own.
+            unsafe { apic.send_nmi(other.apic_id()) }
+        });
+        wanted += usize::from(sent.is_some());
     }
     let start = time::now();
     loop {

@@ -66,15 +66,20 @@ struct Kept {
     boot: BootInformation,
     map: MemoryMap,
     phases: Phases,
-    stacks: Stacks,
+    stacks: Option<Stacks>,
 }
 
-struct Keep(UnsafeCell<Option<Kept>>);
+struct Keep(UnsafeCell<Kept>);
 
 // SAFETY: the boot core alone uses it, before and after the change of stacks.
 unsafe impl Sync for Keep {}
 
-static KEEP: Keep = Keep(UnsafeCell::new(None));
+static KEEP: Keep = Keep(UnsafeCell::new(Kept {
+    boot: BootInformation::new(),
+    map: MemoryMap::new(),
+    phases: Phases::new(0),
+    stacks: None,
+}));
 
 /// The boot core, on the loader's stack and page tables.
 extern "sysv64" fn first() -> ! {
@@ -87,8 +92,15 @@ extern "sysv64" fn first() -> ! {
     // SAFETY: this core, once, interrupts off, on the static stacks that the tables get.
     unsafe { startup::initialise_boot_core() };
     console::initialise();
+    // SAFETY: nobody else runs; `second` uses it after this function has ended.
+    let Kept {
+        boot,
+        map,
+        phases,
+        stacks,
+    } = unsafe { &mut *KEEP.0.get() };
     // SAFETY: the loader's tables are in use.
-    let (boot, map) = unsafe { requests::read() };
+    unsafe { requests::read(boot, map) };
     let words = CommandLine::parse(boot.command_line());
     if words.quiet {
         console::log::set_quiet();
@@ -99,28 +111,20 @@ extern "sysv64" fn first() -> ! {
         .filter(|&begin| begin < start)
         .unwrap_or(start);
     time::set_base(begin);
-    let mut phases = Phases::new(begin);
+    *phases = Phases::new(begin);
     phases.end_at("loader", start);
     memory::direct::set_offset(boot.direct_map);
+    phases.end("entry");
     // SAFETY: once, with the loader's direct map, from its own answers.
-    let stacks = unsafe {
-        phases.end("entry");
-        space::make_frames(&map);
-        space::make_tables(&map, boot.image);
+    let made = unsafe {
+        space::make_frames(map);
+        space::make_tables(map, boot.image);
         Stacks::new(0).expect("no memory for stacks")
     };
     let root = space::space().root();
-    let top = stacks.top(Purpose::Work);
+    let top = made.top(Purpose::Work);
+    *stacks = Some(made);
     phases.end("memory");
-    // SAFETY: nobody else runs; `second` takes it out.
-    unsafe {
-        *KEEP.0.get() = Some(Kept {
-            boot,
-            map,
-            phases,
-            stacks,
-        })
-    };
     // SAFETY: the tables map the image where it is, and the stack.
     unsafe { viridis_change_tables(root, top, second) }
 }
@@ -129,18 +133,18 @@ extern "sysv64" fn first() -> ! {
 extern "sysv64" fn second() -> ! {
     // SAFETY: the kernel's tables are in use, and no other core runs.
     unsafe { space::adopt() };
-    // SAFETY: `first` put it there and has ended.
-    let kept = unsafe { (*KEEP.0.get()).take() };
+    // SAFETY: `first` has ended.
     let Kept {
         boot,
         map,
-        mut phases,
+        phases,
         stacks,
-    } = kept.expect("kept before the change of stacks");
+    } = unsafe { &mut *KEEP.0.get() };
+    let stacks = stacks.as_ref().expect("made before the change of stacks");
     // SAFETY: interrupts are off.
     unsafe {
         features::initialise();
-        startup::set_boot_stacks(&stacks);
+        startup::set_boot_stacks(stacks);
     }
     let words = CommandLine::parse(boot.command_line());
     // SAFETY: the root pointer is what the loader gave.
@@ -217,11 +221,11 @@ extern "sysv64" fn second() -> ! {
     phases.end("devices");
 
     // SAFETY: the loader's memory is still there, and this is done once.
-    let all_up = unsafe { startup::start_others(&boot) };
+    let all_up = unsafe { startup::start_others(boot) };
     phases.end("cores");
     if all_up {
         // SAFETY: every core that the loader started is on the kernel's tables and stacks, and its answers were copied.
-        let bytes = unsafe { space::reclaim(&map) };
+        let bytes = unsafe { space::reclaim(map) };
         info!("memory: {} KiB of the loader's reclaimed", bytes >> 10);
     }
     phases.end("reclaim");

@@ -15,7 +15,7 @@ use limine::{
         BootloaderInfoRequest, DateAtBootRequest, ExecutableAddressRequest,
         ExecutableCmdlineRequest, ExecutableFileRequest, FramebufferRequest, HhdmRequest,
         MemoryMapRequest, ModuleRequest, MpRequest, RequestsEndMarker, RequestsStartMarker,
-        RsdpRequest, StackSizeRequest,
+        RsdpRequest,
     },
 };
 
@@ -37,8 +37,6 @@ macro_rules! requests {
 requests! {
     REVISION: BaseRevision = BaseRevision::with_revision(2);
     LOADER: BootloaderInfoRequest = BootloaderInfoRequest::new();
-    // What runs on the loader's stack is small, but a debug build's frames are not.
-    STACK: StackSizeRequest = StackSizeRequest::new().with_size(256 << 10);
     DIRECT_MAP: HhdmRequest = HhdmRequest::new();
     MEMORY: MemoryMapRequest = MemoryMapRequest::new();
     ADDRESS: ExecutableAddressRequest = ExecutableAddressRequest::new();
@@ -110,7 +108,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 impl BootInformation {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             direct_map: 0,
             revision: 0,
@@ -150,15 +148,15 @@ pub(super) fn other_cores() -> impl Iterator<Item = &'static Cpu> {
     })
 }
 
-/// Reads the answers. Returns what is needed later, and the memory map.
+/// Reads the answers: what is needed later, and the memory map, both empty before. (In place, because the loader's stack may
+/// be no larger than 64 KiB.)
 ///
 /// # Panics
 /// When the loader left out what no kernel can do without.
 ///
 /// # Safety
 /// Called once, on the boot core, while the loader's page tables are in use.
-pub(super) unsafe fn read() -> (BootInformation, MemoryMap) {
-    let mut boot = BootInformation::new();
+pub(super) unsafe fn read(boot: &mut BootInformation, map: &mut MemoryMap) {
     let offset = DIRECT_MAP
         .get_response()
         .expect("the loader gave no direct map")
@@ -245,7 +243,6 @@ pub(super) unsafe fn read() -> (BootInformation, MemoryMap) {
         boot.boot_apic_id = answer.bsp_lapic_id();
     }
 
-    let mut map = MemoryMap::new();
     for entry in MEMORY
         .get_response()
         .expect("the loader gave no memory map")
@@ -261,7 +258,6 @@ pub(super) unsafe fn read() -> (BootInformation, MemoryMap) {
         };
         map.add(entry.base, entry.length, kind);
     }
-    (boot, map)
 }
 
 /// The structures of all cores in the loader's list, reached through the kernel's own direct map.

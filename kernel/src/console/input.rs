@@ -159,9 +159,11 @@ pub fn read(buffer: &mut [u8]) -> Input {
     if count > 0 && HELD_BACK.swap(false, Ordering::SeqCst) {
         PROGRAM.set_receive_interrupt(true);
         let core0 = local::all()[0].apic_id();
-        // SAFETY: core 0 has the handler.
         interrupts::without_interrupts(|| {
-            local::current().with_apic(|apic| unsafe { apic.send_ipi(core0, vector::CONSOLE) })
+            local::current().with_apic(|apic| {
+                // SAFETY: core 0 has the handler.
+                unsafe { apic.send_ipi(core0, vector::CONSOLE) }
+            })
         });
     }
     match count {

@@ -104,7 +104,8 @@ impl fmt::Display for Report<'_> {
             out,
             "  r13 {:016x}  r14 {:016x}  r15 {:016x}",
             frame.r13, frame.r14, frame.r15
-        )
+        )?;
+        panic::Callers { stack: frame.rsp }.fmt(out)
     }
 }
 

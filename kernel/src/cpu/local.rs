@@ -64,13 +64,12 @@ pub struct Counters {
 
 impl Counters {
     const fn new() -> Self {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
         Self {
-            wakes_sent: ZERO,
-            halts: ZERO,
-            ticks: ZERO,
-            wakes_taken: ZERO,
-            unexpected: ZERO,
+            wakes_sent: AtomicU64::new(0),
+            halts: AtomicU64::new(0),
+            ticks: AtomicU64::new(0),
+            wakes_taken: AtomicU64::new(0),
+            unexpected: AtomicU64::new(0),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::time;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use drivers::apic::local::Timer;
+use drivers::apic::local::{LocalApic, Timer};
 use x86_64::instructions::interrupts;
 
 /// No deadline.
@@ -28,11 +28,10 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) const fn new() -> Self {
-        const UNSET: AtomicU64 = AtomicU64::new(NEVER);
         Self {
-            heartbeat: UNSET,
-            wake: UNSET,
-            programmed: UNSET,
+            heartbeat: AtomicU64::new(NEVER),
+            wake: AtomicU64::new(NEVER),
+            programmed: AtomicU64::new(NEVER),
         }
     }
 }
@@ -54,12 +53,23 @@ pub(crate) fn calibrate(this: &Local) -> Option<u64> {
         if apic.timer() == Timer::TscDeadline {
             return None;
         }
+        // The count with the time in the middle of its reading; of several tries the one interrupted least.
+        let read = |apic: &mut LocalApic| {
+            let tries = (0..8).map(|_| {
+                let before = time::now();
+                let count = apic.count_left();
+                let gap = time::now() - before;
+                (gap, before + gap / 2, count)
+            });
+            let (_, time, count) = tries.min().unwrap_or_default();
+            (time, count)
+        };
         apic.set_count(u32::MAX);
-        let (start, first) = (time::now(), apic.count_left());
+        let (start, first) = read(apic);
         while time::now() - start < 5_000_000 {
             core::hint::spin_loop();
         }
-        let (end, last) = (time::now(), apic.count_left());
+        let (end, last) = read(apic);
         apic.stop_timer();
         let counts = u128::from(first - last) * 1_000_000_000 / u128::from(end - start);
         // A timer that stands still would make every deadline immediate, never late.

@@ -461,10 +461,8 @@ mod tests {
         let mut host = Host(Vec::new(), 3);
         let space = AddressSpace::new(&mut host).unwrap();
         // SAFETY: nothing is ever accessed through this mapping.
-        assert_eq!(
-            unsafe { space.map(&mut host, 0, 0x1000, PAGE, RW, PAGE) },
-            Err(NoTable)
-        );
+        let result = unsafe { space.map(&mut host, 0, 0x1000, PAGE, RW, PAGE) };
+        assert_eq!(result, Err(NoTable));
     }
 
     #[test]

@@ -4,6 +4,10 @@ use super::{
     PAGE, STACKS,
     space::{KERNEL_DATA, OutOfMemory, map_memory},
 };
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// What a stack is for. The discriminants are positions in a core's slot; those of the interrupt stacks are also the
 /// indices in the task state segment's interrupt stack table, counted from 1.
@@ -77,6 +81,9 @@ const SLOT: u64 = 512 << 10;
 
 const _: () = assert!(Purpose::Device.offset() + INTERRUPT + GUARD <= SLOT);
 
+/// How many slots have stacks.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
 /// The stacks of one core.
 #[derive(Clone, Copy, Debug)]
 pub struct Stacks {
@@ -84,7 +91,7 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    /// Maps the stacks of slot `slot`, which is used once.
+    /// Maps the stacks of slot `slot`. Slots are used in order, each once.
     pub fn new(slot: usize) -> Result<Self, OutOfMemory> {
         let base = STACKS + slot as u64 * SLOT;
         for purpose in PURPOSES {
@@ -99,6 +106,7 @@ impl Stacks {
                 )?
             };
         }
+        MADE.store(slot + 1, Ordering::Release);
         Ok(Self { base })
     }
 
@@ -135,6 +143,14 @@ pub fn place(address: u64) -> Option<Place> {
     })
 }
 
+/// The part of the stack at `address` that is in use when that is the stack pointer: up to the stack's end, and all of it when
+/// the address is in the guard below. `None` when no mapped stack is there.
+pub fn used(address: u64) -> Option<Range<u64>> {
+    let place = place(address).filter(|place| place.slot < MADE.load(Ordering::Acquire))?;
+    let bottom = STACKS + place.slot as u64 * SLOT + place.purpose.offset();
+    Some(address.max(bottom)..bottom + place.purpose.bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,5 +185,11 @@ mod tests {
         assert_eq!(at(top), Some((3, Purpose::Nmi, true)));
         assert_eq!(at(stacks.base + SLOT - 1), None);
         assert_eq!(at(0), None);
+        MADE.store(3, Ordering::Release);
+        assert_eq!(used(top - 8), None);
+        MADE.store(4, Ordering::Release);
+        assert_eq!(used(top - 8), Some(top - 8..top));
+        let bottom = top - Purpose::Work.bytes();
+        assert_eq!(used(bottom - 1), Some(bottom..top));
     }
 }
