@@ -76,12 +76,12 @@ prints_the_same!(hello, shipped("hello"), ["Ada", "Barbara", "Grace"]);
 prints_the_same!(fib, shipped("fib"), ["13"]);
 
 #[test]
-fn a_program_gets_its_arguments_modules_and_data() {
+fn a_program_gets_its_arguments_and_data() {
     let arguments = ["one", "two words", "", "ü"];
     let printed = boot(&[], &program("folder"), &arguments).success();
     assert_eq!(
         String::from_utf8_lossy(&printed),
-        "4:one|two words||ü\nmodule\ndata of the program's folder\n"
+        "4:one|two words||ü\ndata of the program's folder\n"
     );
 }
 
