@@ -33,7 +33,7 @@
 //!   still have the old ring read the same items there, because the owner never writes to it again. Old rings are
 //!   kept until the deque is dropped; since each is half of the next, they take less memory together than the newest.
 //! * `is_empty` and `len` are single looks without a fence. Who must not miss an item puts a
-//!   [`full_fence`](crate::atomic::full_fence) before the look, and the pusher one after the push.
+//!   [`full_fence`] before the look, and the pusher one after the push.
 //!
 //! Races considered, each a loom test: steal against pop for the last item; two thieves and the owner for two items (a
 //! pop without swap relies on `top` not being read older than what any thief acted on); steal across a growth; steal with
