@@ -153,6 +153,8 @@ pub struct Engine {
     /// Tasks that wait for input.
     readers: Lock<Vec<Gc<Task>>>,
     input: AtomicBool,
+    /// How often tasks that waited for input were woken.
+    input_wakes: AtomicU64,
     /// Tasks that failed, for the report at the end.
     failed: Lock<Vec<Gc<Task>>>,
     /// Blocks that shared tables no longer use, until a handshake has passed.
@@ -234,6 +236,7 @@ impl Engine {
             writers: Lock::new(Vec::new()),
             readers: Lock::new(Vec::new()),
             input: AtomicBool::new(false),
+            input_wakes: AtomicU64::new(0),
             failed: Lock::new(Vec::new()),
             retired: Lock::new(Vec::new()),
         });
@@ -604,9 +607,16 @@ impl Engine {
         !self.readers.lock().is_empty()
     }
 
+    /// How often [`wake_readers`](Self::wake_readers) was called. The count rises before a task leaves the list, and only a core that
+    /// is not idle calls it: equal counts before and after a look at idle cores and list mean that no task was on its way from one to the other.
+    pub(crate) fn input_wakes(&self) -> u64 {
+        self.input_wakes.load(Ordering::SeqCst)
+    }
+
     /// Makes the tasks that wait for input look again.
     pub(crate) fn wake_readers(&self) {
         self.input.store(false, Ordering::Release);
+        self.input_wakes.fetch_add(1, Ordering::SeqCst);
         let readers = core::mem::take(&mut *self.readers.lock());
         for task in readers {
             task.set_state(State::Ready);

@@ -315,11 +315,13 @@ fn xpcall(call: &mut Call<'_>) -> Result<Next, Throw> {
             at: 1,
             count: 1 + call.results(),
         }),
-        // An error in the handler itself is the error.
-        _ => Ok(Next::Many {
-            at: 1,
-            count: 1 + call.results().max(usize::from(call.failed())),
-        }),
+        // The handler's first result, or its own error, stands for the error.
+        _ => {
+            if call.results() == 0 && !call.failed() {
+                call.set(2, Value::NIL);
+            }
+            Ok(Next::Many { at: 1, count: 2 })
+        }
     }
 }
 

@@ -37,11 +37,12 @@ impl Vm {
                     Find::Closed => return,
                     Find::Empty => {
                         engine.end_if_done();
+                        let wakes = engine.input_wakes();
                         let quiet = self.core.worker().idle_unless_quiet(None);
                         if quiet && !engine.end_if_done() {
                             if engine.waits_for_input() {
                                 self.core.worker().idle(None);
-                            } else {
+                            } else if engine.input_wakes() == wakes {
                                 engine.deadlock();
                             }
                         }

@@ -1,0 +1,263 @@
+//! The `vua` command from outside: options, streams, files, signals, exit statuses.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A folder of its own for one test, with a program in it.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str, program: &str) -> Place {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("command-{name}"));
+        _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("program.vua"), program).unwrap();
+        Place(folder)
+    }
+
+    fn vua(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vua"));
+        command
+            .args(arguments)
+            .current_dir(&self.0)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        self.vua(arguments).output().unwrap()
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Starts a program with pipes and waits for its first line, `ready`.
+fn start(place: &Place) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut child = place
+        .vua(&["run", "--workers", "2", "program.vua"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    (child, output)
+}
+
+#[test]
+fn check_compiles_and_runs_nothing() {
+    let place = Place::new("check", "print('never')");
+    let output = place.output(&["check", "program.vua"]);
+    assert_eq!(
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr)
+        ),
+        (Some(0), "", "")
+    );
+
+    fs::write(place.0.join("wrong.vua"), "local x = = 1\nfor").unwrap();
+    let output = place.output(&["check", "wrong.vua"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).starts_with("wrong.vua:1:11: "),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(output.stderr, place.output(&["run", "wrong.vua"]).stderr);
+}
+
+#[test]
+fn dis_prints_every_function() {
+    let place = Place::new("dis", "local function inner() return 5 end print(inner())");
+    let output = place.output(&["dis", "program.vua"]);
+    assert_eq!(output.status.code(), Some(0));
+    let listing = text(&output.stdout);
+    assert!(
+        listing.contains("function main ")
+            && listing.contains("'inner'")
+            && listing.contains("CALL"),
+        "{listing}"
+    );
+}
+
+#[test]
+fn what_is_not_found_or_not_understood_is_status_2() {
+    let place = Place::new("usage", "");
+    for (arguments, message) in [
+        (&["run", "absent.vua"][..], "vua: cannot open absent.vua"),
+        (&["check", "absent.vua"], "vua: cannot open absent.vua"),
+        (
+            &["run", "--nonsense", "program.vua"],
+            "vua: invalid option '--nonsense'",
+        ),
+        (
+            &["frobnicate", "program.vua"],
+            "vua: unknown command 'frobnicate'",
+        ),
+        (&[], "vua: say what to do"),
+    ] {
+        let output = place.output(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            text(&output.stderr).starts_with(message),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
+        assert!(output.stdout.is_empty());
+    }
+    assert!(text(&place.output(&["--help"]).stdout).starts_with("Usage:"));
+}
+
+#[test]
+fn workers_are_cores_and_stats_counts_each() {
+    let place = Place::new("stats", "print(cpu.count())");
+    let output = place.output(&["run", "--workers", "3", "--stats", "program.vua"]);
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(0), "3\n")
+    );
+    let stats = text(&output.stderr);
+    assert!(
+        stats.starts_with("{\"cores\":[{\"cpu\":0,") && stats.ends_with("}\n"),
+        "{stats}"
+    );
+    assert_eq!(stats.matches("\"cpu\":").count(), 3, "{stats}");
+}
+
+#[test]
+fn arguments_are_bytes() {
+    let place = Place::new("bytes", "print(#arg, arg[1]:byte(1, -1))");
+    let output = place
+        .vua(&["run", "program.vua"])
+        .arg(OsStr::from_bytes(b"a\xff\x80"))
+        .output()
+        .unwrap();
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(0), "1\t97\t255\t128\n")
+    );
+}
+
+#[test]
+fn interrupt_cancels_the_program() {
+    let place = Place::new(
+        "interrupt",
+        "for i = 1, 3 do spawn(function() while true do end end) end\nprint('ready')\nwhile true do end",
+    );
+    let (mut child, _output) = start(&place);
+    // SAFETY: signals a child of ours that has not been waited for.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn interrupt_ends_a_program_that_waits_for_input() {
+    let place = Place::new(
+        "interrupt-input",
+        "print('ready')\nio.read()\nprint('not reached')",
+    );
+    let (mut child, mut output) = start(&place);
+    // Waiting for the child would close its input, whose end might arrive before the signal.
+    let _input = child.stdin.take();
+    // SAFETY: as above.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn input_that_comes_late_is_waited_for() {
+    let place = Place::new(
+        "input",
+        "print('ready')\nlocal line = io.read()\nprint('got ' .. line)\nprint(io.read('a'), io.read())",
+    );
+    let (mut child, mut output) = start(&place);
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"first").unwrap();
+    input.write_all(b" line\n").unwrap();
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "got first line\n");
+    input.write_all(b"the rest").unwrap();
+    drop(input);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "the rest\tnil\n");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_silently() {
+    let place = Place::new("pipe", "print('ready')\nwhile true do print('more') end");
+    let (mut child, output) = start(&place);
+    drop(output);
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGPIPE));
+    let mut error = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut error)
+        .unwrap();
+    assert_eq!(error, "");
+}
+
+#[test]
+fn files_come_from_beside_the_program_and_go_to_the_current_folder() {
+    let place = Place::new(
+        "files",
+        "local f = assert(io.open('data.txt'))\nprint(f:read('a'))\nf:close()\n\
+         local g = assert(io.open('new/out.bin', 'wb'))\ng:write('\\0\\255')\nassert(g:close())\n\
+         print(io.open('absent'))",
+    );
+    fs::write(place.0.join("data.txt"), "beside").unwrap();
+    let elsewhere = place.0.join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let output = place
+        .vua(&["run", "../program.vua"])
+        .current_dir(&elsewhere)
+        .output()
+        .unwrap();
+    assert_eq!(
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr)
+        ),
+        (
+            Some(0),
+            "beside\nnil\tabsent: No such file or directory\t2\n",
+            ""
+        )
+    );
+    assert_eq!(fs::read(elsewhere.join("new/out.bin")).unwrap(), b"\0\xff");
+}
+
+#[test]
+fn a_file_here_comes_before_one_beside_the_program() {
+    let place = Place::new("files-here", "print((io.open('data.txt'):read('a')))");
+    fs::write(place.0.join("data.txt"), "beside").unwrap();
+    let elsewhere = place.0.join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("data.txt"), "here").unwrap();
+    let output = place
+        .vua(&["run", "../program.vua"])
+        .current_dir(&elsewhere)
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "here\n");
+}
