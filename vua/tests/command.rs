@@ -261,3 +261,30 @@ fn a_file_here_comes_before_one_beside_the_program() {
         .unwrap();
     assert_eq!(text(&output.stdout), "here\n");
 }
+
+/// Cores that fell asleep before the loop began do not ask for work any more: the loop must offer some by itself.
+#[test]
+fn a_loop_that_finds_the_other_cores_asleep_is_split() {
+    let place = Place::new(
+        "asleep",
+        "local start = os.clock()\nwhile os.clock() - start < 0.05 do end\nlocal out = {}\nparallel for i = 1, 1000 do out[i] = i end\nprint(#out)",
+    );
+    let output = place
+        .vua(&["run", "--workers", "2", "--stats", "program.vua"])
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "1000\n");
+    let stats = text(&output.stderr);
+    let splits: u64 = stats
+        .split("\"splits\":")
+        .skip(1)
+        .map(|rest| {
+            rest.split(|c: char| !c.is_ascii_digit())
+                .next()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        })
+        .sum();
+    assert!(splits > 0, "{stats}");
+}

@@ -213,6 +213,9 @@ pub(super) fn join(vm: &mut Vm, ins: u32) -> Flow {
     }
 }
 
+/// What a loop's body is called with: index, limit, step, latch.
+const BODY_ARGUMENTS: usize = 4;
+
 /// How many frames a split looks through for the outermost loop.
 const SPLIT_DEPTH: usize = 4096;
 
@@ -234,8 +237,9 @@ impl Core {
         {
             // SAFETY: the stack is the running task's, suspended at a safepoint.
             unsafe {
-                let head = depth == 0 && self.is_entering();
-                if !head
+                // At its head a function has its arguments in place, and no other register.
+                let has_loop = depth > 0 || !self.is_entering() || self.n == BODY_ARGUMENTS;
+                if has_loop
                     && let Some(proto) = self.frame_proto(frame)
                     && proto.parallel_body
                     && let Some(half) = cut(frame.base, whole)
@@ -292,7 +296,7 @@ impl Core {
 /// first of what is given away; `None` if there are none left.
 ///
 /// # Safety
-/// `base` is the frame of a parallel loop's body whose head has run.
+/// `base` is the frame of a parallel loop's body, with its arguments in place.
 unsafe fn cut(base: *mut u64, whole: bool) -> Option<(Number, Number)> {
     // SAFETY: its first registers are index, limit and step.
     let (index, limit, step) = unsafe { (get(base, 0), get(base, 1), get(base, 2)) };
