@@ -234,7 +234,7 @@ instructions! {
     // Loops. FOR: R[A] index, R[A+1] limit, R[A+2] step, R[A+3] the loop variable.
     FORPREP AD (Base Jump) "check and normalise R[A] .. R[A+2], R[A+3] = R[A]; jump if there is no iteration";
     FORLOOP AD (Base Jump) "R[A] += R[A+2]; if not past R[A+1], R[A+3] = R[A] and jump back, at a safepoint";
-    ITERCALL ABC (Base Unsigned Unsigned) "R[A], R[A+2], R[A+3] = R[A-4], R[A-3], R[A-2]; call R[A] with B = 2 arguments, C - 1 results from R[A]";
+    ITERCALL ABC (Base Unsigned Unsigned) "R[A], R[A+2], R[A+3] = R[A-4], R[A-3], R[A-2]; call R[A] with B = 2 arguments, C - 1 results from R[A]; R[A-4] is lost";
     ITERLOOP AD (Base Jump) "if R[A] ~= nil, R[A-2] = R[A] and jump back, at a safepoint";
     TBC    AD  (Read None) "R[A] is to be closed when its block ends; nil and false are not, anything else without __close is an error";
     CLOSE  AD  (Base None) "close what is to be closed in R[A] and above, last first";

@@ -581,9 +581,12 @@ impl Checker<'_> {
                 .chain([a(word)])
                 .for_each(|r| forget(&mut after, r)),
             Op::SELF => (a(word)..a(word) + 3).for_each(|r| forget(&mut after, r)),
-            Op::CALL | Op::CALLM | Op::VARG | Op::ITERCALL | Op::PFORPREP => {
+            Op::CALL | Op::CALLM | Op::VARG | Op::PFORPREP => {
                 (a(word)..registers).for_each(|r| forget(&mut after, r))
             }
+            Op::ITERCALL => (a(word)..registers)
+                .chain([a(word) - 4])
+                .for_each(|r| forget(&mut after, r)),
             Op::FORPREP | Op::FORLOOP => (a(word)..a(word) + 4).for_each(|r| forget(&mut after, r)),
             Op::ITERLOOP => forget(&mut after, a(word) - 2),
             Op::PFORLOOP => (0..5).for_each(|r| forget(&mut after, r)),

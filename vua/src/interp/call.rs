@@ -10,7 +10,8 @@ use super::native::{Call, NativeFn, Next, Throw};
 use super::throw::{Flow, Leave, fail};
 use crate::bytecode::instructions::{Extension, Op, a, ad, b, c, d, j};
 use crate::engine::Metamethod;
-use crate::object::Closure;
+use crate::object::{Closure, Gc};
+use crate::table::{NodeBlock, Table};
 use crate::task::{free_stack, new_stack};
 use crate::value::{Tag, Value};
 
@@ -520,7 +521,10 @@ pub(super) fn return_slow(vm: &mut Vm, ins: u32) -> Flow {
     core.deliver(core.base, from, count)
 }
 
-/// `ITERCALL`: `next` on a plain table is run in place, anything else is called.
+/// `ITERCALL`: `next` on a table is run in place, anything else is called.
+///
+/// A loop over `next` is an iteration that survives growth: at its first step the iterator's register, which nothing else reads, gets the table's
+/// block of nodes in place of `next`. A program never sees such a value, so it cannot make up one either.
 pub(super) fn iterate(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
     // SAFETY: the verifier proved the window, four registers below it included.
@@ -531,11 +535,17 @@ pub(super) fn iterate(vm: &mut Vm, ins: u32) -> Flow {
             get(window.sub(3), 0),
             get(window.sub(2), 0),
         );
-        if let (Some(native), Some(table)) = (function.as_native(), state.as_table())
-            && native.function() == crate::library::base::next as NativeFn as *const ()
+        if let Some(table) = state.as_table()
+            && let Some(snapshot) = snapshot_of(function, table)
         {
+            put(window.sub(4), 0, snapshot);
             let wanted = c(ins).saturating_sub(1);
-            match table.next(&core.heap, control, &mut || core.pause()) {
+            match table.next_in(
+                &core.heap,
+                Gc::<NodeBlock>::from_value(snapshot).map_or(Value::NIL, Gc::value),
+                control,
+                &mut || core.pause(),
+            ) {
                 Ok(entry) => {
                     let (key, value) = entry.unwrap_or((Value::NIL, Value::NIL));
                     for i in 0..wanted {
@@ -563,4 +573,22 @@ pub(super) fn iterate(vm: &mut Vm, ins: u32) -> Flow {
         *callee.sub(1) = Link::Vua(core.pc).encode();
         core.enter_function(callee, 2)
     }
+}
+
+/// What stands for the iteration of a table in the iterator's register, if that holds `next` or stands for one already. `next` itself goes on to stand for
+/// the iteration of a table that has no nodes: its keys are in the order of their numbers.
+#[inline]
+fn snapshot_of(iterator: Value, table: Gc<Table>) -> Option<Value> {
+    if let Some(native) = iterator.as_native() {
+        if native.function() != crate::library::base::next as NativeFn as *const () {
+            return None;
+        }
+        let snapshot = table.begin_iteration();
+        return Some(if snapshot.is_nil() {
+            iterator
+        } else {
+            snapshot
+        });
+    }
+    Gc::<NodeBlock>::from_value(iterator).map(|_| iterator)
 }

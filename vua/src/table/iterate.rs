@@ -172,7 +172,7 @@ impl Gc<Table> {
 
     /// The entry after `key`, as Lua's `next`; from nil, the first. The key may have been removed, but not so long ago that
     /// the table has grown since. Over a shared table that grows, keys may be given again or left out:
-    /// [`begin_iteration`](Self::begin_iteration) is for that.
+    /// [`next_in`](Self::next_in) is for that.
     ///
     /// Passes safepoints while it finds nothing; the table and the key are in roots.
     pub fn next(
@@ -182,11 +182,40 @@ impl Gc<Table> {
         poll: &mut dyn FnMut(),
     ) -> Result<Option<(Value, Value)>, InvalidKey> {
         let nodes = Some(self.node_block()).filter(|block| !block.is_static());
-        let mut cursor = self.after(nodes, key)?;
+        let cursor = self.after(nodes, key)?;
+        Ok(self.walk(local, nodes, cursor, poll))
+    }
+
+    /// The entry after `key` in the iteration that [`begin_iteration`](Self::begin_iteration) began for this table with `snapshot`, which
+    /// is in a root. `key` is one that the iteration gave, or nil for the first. Over a table that others change meanwhile, and that grows, each key
+    /// that stays is given exactly once.
+    ///
+    /// Passes safepoints while it finds nothing; the table and the key are in roots.
+    #[inline]
+    pub fn next_in(
+        self,
+        local: &LocalHeap,
+        snapshot: Value,
+        key: Value,
+        poll: &mut dyn FnMut(),
+    ) -> Result<Option<(Value, Value)>, InvalidKey> {
+        let nodes = Gc::from_value(snapshot);
+        let cursor = self.after(nodes, key)?;
+        Ok(self.walk(local, nodes, cursor, poll))
+    }
+
+    fn walk(
+        self,
+        local: &LocalHeap,
+        nodes: Option<Gc<NodeBlock>>,
+        from: u64,
+        poll: &mut dyn FnMut(),
+    ) -> Option<(Value, Value)> {
+        let mut cursor = from;
         loop {
             match self.step(nodes, cursor) {
-                Next::Entry { key, value, .. } => return Ok(Some((key, value))),
-                Next::End => return Ok(None),
+                Next::Entry { key, value, .. } => return Some((key, value)),
+                Next::End => return None,
                 Next::Pause(at) => {
                     cursor = at;
                     if let Some(nodes) = nodes {

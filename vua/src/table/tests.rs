@@ -493,6 +493,51 @@ fn the_dense_part_of_a_shared_table_is_fixed_and_the_radix_takes_the_rest() {
     }
 }
 
+/// `next_in` at every step of a walk during which the table grows: names, negative integers, and integers that lay among the nodes when the table was
+/// shared. With the table's present block in place of the snapshot, keys are given twice or left out.
+#[test]
+fn a_walk_by_keys_survives_growth_at_any_step() {
+    let stay: i64 = if cfg!(miri) { 12 } else { 60 };
+    for grow_at in 0..stay {
+        let local = LocalHeap::new(Memory::heap(16 * MIB), 0);
+        let table = Table::new(&local, 0, 0).unwrap();
+        let key = |i: i64| match i % 3 {
+            0 => string(&local, &format!("stays{i}")),
+            1 => local.integer(-i).unwrap(),
+            _ => local.integer(1_000_003 * i).unwrap(),
+        };
+        for i in 0..stay {
+            set(&local, table, key(i), Value::TRUE);
+        }
+        local.publish(table.value(), &mut || ()).unwrap();
+        let snapshot = table.begin_iteration();
+        let mut seen: HashMap<Model, usize> = HashMap::new();
+        let (mut at, mut step, mut more) = (Value::NIL, 0, 0);
+        while let Some((key, value)) = table.next_in(&local, snapshot, at, &mut || ()).unwrap() {
+            assert_eq!(value, table.get(key));
+            *seen.entry(model_of(key)).or_default() += 1;
+            if step == grow_at {
+                let block = table.node_block();
+                while table.node_block() == block {
+                    set(
+                        &local,
+                        table,
+                        string(&local, &format!("more{more}")),
+                        Value::TRUE,
+                    );
+                    more += 1;
+                }
+            }
+            step += 1;
+            at = key;
+        }
+        assert!(more > 0, "step {grow_at} came about");
+        for i in 0..stay {
+            assert_eq!(seen.get(&model_of(key(i))), Some(&1), "key {i}");
+        }
+    }
+}
+
 #[test]
 fn an_iteration_survives_growth() {
     let local = LocalHeap::new(Memory::heap(64 * MIB), 0);
