@@ -158,6 +158,18 @@ pub enum Find<T> {
     Closed,
 }
 
+/// What a core that [falls asleep](Worker::fall_asleep) is to do before it rises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Rest {
+    /// [`Worker::park`], until this moment if there is one.
+    Until(Option<u64>),
+    /// Nothing: there is work, or something else for the core to do.
+    Awake,
+    /// Nothing: only a device could make a task appear.
+    Quiet,
+}
+
 /// What only one core writes, and others look at.
 struct Core {
     deque: Deque,
@@ -263,6 +275,7 @@ impl<T: Handle> Scheduler<T> {
             core,
             cpu,
             searching: Cell::new(false),
+            keeps: Cell::new(false),
             tick: Cell::new(0),
             // Odd, and different for each core: xorshift must not start from 0.
             random: Cell::new(
@@ -427,6 +440,8 @@ pub struct Worker<'s, T: Handle> {
     cpu: Cpu,
     /// Whether this core is counted in `searching`.
     searching: Cell<bool>,
+    /// Whether this core, asleep, keeps the timers.
+    keeps: Cell<bool>,
     tick: Cell<u32>,
     random: Cell<u64>,
     /// The core that the last steal came from.
@@ -650,6 +665,18 @@ impl<'s, T: Handle> Worker<'s, T> {
     }
 
     fn sleep(&self, deadline: Option<u64>, unless_quiet: bool) -> bool {
+        let rest = self.fall_asleep(deadline, unless_quiet);
+        if let Rest::Until(limit) = rest {
+            self.park(limit);
+        }
+        self.rise();
+        rest == Rest::Quiet
+    }
+
+    /// The first half of [`idle`](Self::idle), or of [`idle_unless_quiet`](Self::idle_unless_quiet) if `unless_quiet`: announces that the core sleeps, and looks
+    /// whether it may. Whatever it says, [`rise`](Self::rise) must follow, and nothing else of this core's in between but what the result asks
+    /// for. In two halves because a driver that runs several cores on one thread does other cores' work between them.
+    pub fn fall_asleep(&self, deadline: Option<u64>, unless_quiet: bool) -> Rest {
         let scheduler = self.scheduler;
         scheduler.sleepers.insert(self.cpu);
         let searching = if self.searching.replace(false) {
@@ -665,16 +692,44 @@ impl<'s, T: Handle> Worker<'s, T> {
         scheduler.safepoints.enter_outside(self.cpu);
         scheduler.release_waiting();
 
-        let mut quiet = false;
         let control = scheduler.safepoints.control(self.cpu);
         let wanted = control.poll.load(Ordering::Acquire) & !RUNNING_ONLY != 0;
-        if !wanted && !scheduler.is_closed() && !scheduler.has_work() {
-            quiet = unless_quiet && self.all_is_quiet();
-            if !quiet {
-                self.park(deadline);
-            }
+        if wanted || scheduler.is_closed() || scheduler.has_work() {
+            return Rest::Awake;
         }
+        if unless_quiet && self.all_is_quiet() {
+            return Rest::Quiet;
+        }
+        // Until the deadline, or until the earliest timer if no other core keeps the timers.
+        let keeps = scheduler
+            .keeper
+            .compare_exchange(0, self.cpu + 1, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        self.keeps.set(keeps);
+        full_fence();
+        let timer = scheduler.timers.earliest().filter(|_| keeps);
+        Rest::Until([deadline, timer].into_iter().flatten().min())
+    }
 
+    /// What [`Rest::Until`] asks for: parks until the limit, or until the core is woken. May return early for no reason.
+    pub fn park(&self, limit: Option<u64>) {
+        let platform = self.scheduler.platform;
+        let start = platform.now();
+        if limit.is_none_or(|limit| start < limit) {
+            platform.park(self.cpu, limit);
+            self.core.stats.parks.add(1);
+            let end = platform.now();
+            self.core.stats.parked_ns.add(end.saturating_sub(start));
+        }
+    }
+
+    /// The second half of [`idle`](Self::idle): the core runs, and is searching. Waits, parked, while the world is stopped.
+    pub fn rise(&self) {
+        let scheduler = self.scheduler;
+        if self.keeps.replace(false) {
+            scheduler.keeper.store(0, Ordering::Release);
+            full_fence();
+        }
         scheduler.safepoints.leave_outside(self.cpu);
         let change = if scheduler.sleepers.remove(self.cpu) {
             SEARCHING.wrapping_sub(ASLEEP)
@@ -683,30 +738,6 @@ impl<'s, T: Handle> Worker<'s, T> {
         };
         scheduler.counts.fetch_add(change, Ordering::AcqRel);
         self.searching.set(true);
-        quiet
-    }
-
-    /// Parks until the deadline, or until the earliest timer if no other core keeps the timers.
-    fn park(&self, deadline: Option<u64>) {
-        let scheduler = self.scheduler;
-        let keeps = scheduler
-            .keeper
-            .compare_exchange(0, self.cpu + 1, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok();
-        full_fence();
-        let timer = scheduler.timers.earliest().filter(|_| keeps);
-        let limit = [deadline, timer].into_iter().flatten().min();
-        let start = scheduler.platform.now();
-        if limit.is_none_or(|limit| start < limit) {
-            scheduler.platform.park(self.cpu, limit);
-            self.core.stats.parks.add(1);
-            let end = scheduler.platform.now();
-            self.core.stats.parked_ns.add(end.saturating_sub(start));
-        }
-        if keeps {
-            scheduler.keeper.store(0, Ordering::Release);
-            full_fence();
-        }
     }
 
     /// Whether only a device can make a task appear. The caller has announced its own sleep, fenced, and seen no work.

@@ -59,6 +59,8 @@ pub(crate) struct Core {
     pub heap: LocalHeap,
     /// The running task.
     pub task: Option<Gc<Task>>,
+    /// The task to run next, before any from the queues.
+    pub next: Option<Gc<Task>>,
     /// After [`Exit::Waiting`], what for.
     pub wait: Option<WaitFor>,
     /// After [`Exit::Failed`], the error.
@@ -122,6 +124,7 @@ impl Core {
             step: Step::default(),
             heap,
             task: None,
+            next: None,
             wait: None,
             error: Value::NIL,
             cpu,

@@ -41,6 +41,8 @@ pub(crate) enum Exit {
     Failed,
     /// The task was cancelled.
     Cancelled,
+    /// The core was taken from the task, which goes on where it is when the core gets its next [turn](Vm::turn).
+    Switched,
 }
 
 #[inline(always)]

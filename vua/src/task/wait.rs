@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use smp::safepoint::{CANCEL, HANDSHAKE, HEARTBEAT, HUNGRY, INPUT, STOP};
-use smp::scheduler::Find;
+use smp::scheduler::{Find, Rest};
 
 use super::{State, Task, WaitFor};
 use crate::bytecode::instructions::Op;
@@ -21,40 +21,84 @@ use crate::value::Value;
 /// a program that waits for input or a timer does not notice them.
 const TURN: u64 = 10_000_000;
 
+/// How a core's [turn](Vm::turn) ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The next turn may follow at once.
+    Over,
+    /// The core has fallen asleep, and rises before its next turn: when it is woken, or at that moment.
+    Asleep(Option<u64>),
+    /// The program has ended.
+    Ended,
+}
+
 impl Vm {
     /// Runs tasks until the program has ended.
     pub(crate) fn run_tasks(&mut self) {
-        let engine = self.core.engine;
-        let mut next = None;
         loop {
-            if self.control.poll.load(Ordering::Relaxed) != 0 {
-                self.between_tasks();
+            match self.turn() {
+                Turn::Over => {}
+                Turn::Asleep(limit) => {
+                    self.core.worker().park(limit);
+                    self.core.worker().rise();
+                }
+                Turn::Ended => return,
             }
-            let task = match next.take() {
-                Some(task) => task,
-                None => match self.core.worker().find() {
-                    Find::Task(task) => task,
-                    Find::Closed => return,
-                    Find::Empty => {
-                        engine.end_if_done();
-                        let wakes = engine.input_wakes();
-                        let quiet = self.core.worker().idle_unless_quiet(None);
-                        if quiet && !engine.end_if_done() {
-                            if engine.waits_for_input() {
-                                self.core.worker().idle(None);
-                            } else if engine.input_wakes() == wakes {
-                                engine.deadlock();
-                            }
-                        }
-                        continue;
-                    }
-                },
-            };
-            if engine.is_closed() {
-                return;
-            }
-            next = self.run_task(task);
         }
+    }
+
+    /// Takes a task and runs it until it ends, waits or makes way; or falls asleep if there is none. Never waits for another core but where
+    /// the world is stopped, so a driver may run the turns of several cores on one thread.
+    #[inline]
+    pub(crate) fn turn(&mut self) -> Turn {
+        if self.core.task.is_some() {
+            // A driver took the core from its task, and gives it back.
+            self.core.next = self.go_on(None);
+            return Turn::Over;
+        }
+        if self.control.poll.load(Ordering::Relaxed) != 0 {
+            self.between_tasks();
+        }
+        let task = match self.core.next.take() {
+            Some(task) => task,
+            None => match self.core.worker().find() {
+                Find::Task(task) => task,
+                Find::Closed => return Turn::Ended,
+                Find::Empty => return self.rest(),
+            },
+        };
+        if self.core.engine.is_closed() {
+            return Turn::Ended;
+        }
+        self.core.next = self.run_task(task);
+        Turn::Over
+    }
+
+    /// There is no task for this core.
+    fn rest(&mut self) -> Turn {
+        let engine = self.core.engine;
+        engine.end_if_done();
+        let wakes = engine.input_wakes();
+        let worker = self.core.worker();
+        let mut rest = worker.fall_asleep(None, true);
+        if rest == Rest::Quiet {
+            worker.rise();
+            if engine.end_if_done() {
+                return Turn::Over;
+            }
+            if !engine.waits_for_input() {
+                if engine.input_wakes() == wakes {
+                    engine.deadlock();
+                }
+                return Turn::Over;
+            }
+            rest = worker.fall_asleep(None, false);
+        }
+        if let Rest::Until(limit) = rest {
+            return Turn::Asleep(limit);
+        }
+        worker.rise();
+        Turn::Over
     }
 
     /// The poll word is set and no task is running.
@@ -109,13 +153,22 @@ impl Vm {
             let finished = finish_growth(core, unsafe { Gc::from_ptr(table) });
             exit = finished.err().and_then(|leave| core.leave(leave));
         }
+        self.go_on(exit)
+    }
+
+    /// Goes on with the core's task, unless it is to be left by `exit`.
+    #[inline(always)]
+    fn go_on(&mut self, exit: Option<Exit>) -> Option<Gc<Task>> {
         let exit = match exit {
             Some(exit) => exit,
-            // SAFETY: what was loaded is what the task was suspended with.
+            // SAFETY: what the core holds is what the task was suspended with.
             None => unsafe { enter(self) },
         };
         let core = &mut self.core;
-        core.task = None;
+        let task = core.task?;
+        if exit != Exit::Switched {
+            core.task = None;
+        }
         match exit {
             Exit::Waiting => {
                 let until = core.wait.take().unwrap_or(WaitFor::Turn);
@@ -135,6 +188,7 @@ impl Vm {
                 None
             }
             Exit::Finished | Exit::Failed | Exit::Cancelled => core.finish(task, exit),
+            Exit::Switched => None,
         }
     }
 }
