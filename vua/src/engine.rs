@@ -137,6 +137,7 @@ pub struct Engine {
     /// Metamethods' names, interned.
     names: Vec<Value>,
     out_of_memory: Value,
+    handler_error: Value,
     globals: Value,
     string_metatable: AtomicPtr<Table>,
     task_metatable: Option<Gc<Table>>,
@@ -179,6 +180,7 @@ impl Engine {
             names.push(heap.intern(&local, name.as_bytes())?.value());
         }
         let out_of_memory = heap.intern(&local, b"not enough memory")?.value();
+        let handler_error = heap.intern(&local, b"error in error handling")?.value();
         let globals = Table::new(&local, 0, 64)?;
         let mut builder = Builder::new(heap, &local, globals);
         crate::library::open(&mut builder, platform)?;
@@ -223,6 +225,7 @@ impl Engine {
             machines,
             names,
             out_of_memory,
+            handler_error,
             globals: globals.value(),
             string_metatable: AtomicPtr::new(strings.map_or(core::ptr::null_mut(), |t| t.as_ptr())),
             task_metatable: tasks,
@@ -404,6 +407,11 @@ impl Engine {
 
     pub(crate) fn out_of_memory(&self) -> Value {
         self.out_of_memory
+    }
+
+    /// The error of message handlers that fail in one another for too long.
+    pub(crate) fn handler_error(&self) -> Value {
+        self.handler_error
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -113,10 +113,15 @@ impl Core {
                             core::ptr::with_exposed_provenance(*base.sub(3) as usize);
                         self.base = base.sub(distance);
                         self.pc = pc;
+                        if then == Continuation::Handled {
+                            // The frame may be a native's, without an instruction.
+                            return Err(Leave::Throw(Throw::Handled(value)));
+                        }
                         let word = (*pc.sub(1)).load(Ordering::Relaxed);
                         let extended =
                             Op::of(word).is_some_and(|op| op.row().extension != Extension::None);
                         match then {
+                            Continuation::Handled => {}
                             Continuation::Store => put(self.base, a(word), value),
                             Continuation::Discard => {}
                             Continuation::Again => {
@@ -129,10 +134,11 @@ impl Core {
                                 return Ok(());
                             }
                             Continuation::Unwind => {
-                                return Err(Leave::Throw(Throw::Value(Value::from_bits(
+                                return Err(Leave::Throw(Throw::Handled(Value::from_bits(
                                     *base.sub(4),
                                 ))));
                             }
+                            Continuation::Shut => return Err(Leave::Throw(Throw::Shut)),
                             Continuation::Condition | Continuation::NegatedCondition => {
                                 self.branch(value.is_truthy() == (then == Continuation::Condition));
                                 return Ok(());
@@ -148,6 +154,9 @@ impl Core {
                         return Ok(());
                     }
                     Link::Bottom => {
+                        if self.return_from_coroutine(from, count) {
+                            return Ok(());
+                        }
                         self.base = base;
                         self.from = from;
                         self.n = count;
@@ -303,6 +312,13 @@ impl Core {
                     core::ptr::copy(base.add(at + 2), base, arguments);
                     self.enter_function(base, arguments)
                 }
+                Ok(Next::Resume { coroutine, state }) => {
+                    self.switch_to(coroutine, Step { state, ..step })
+                }
+                Ok(Next::Shut { coroutine, state }) => {
+                    self.switch_to_close(coroutine, Step { state, ..step })
+                }
+                Ok(Next::Yield { state }) => self.switch_from(Step { state, ..step }),
                 Ok(Next::Wait { until, state }) => {
                     self.step = Step {
                         count: step.count,

@@ -36,12 +36,14 @@ impl Core {
         Some(unsafe { stack.add(slot) })
     }
 
-    /// While an error unwinds to the frame at `catcher`: calls the `__close` of the innermost variable above it. `false` if there is none.
+    /// While an error unwinds to the frame at `catcher`: calls the `__close` of the innermost variable above it, and then goes on as `then`
+    /// says. `None` if there is none.
     pub(crate) fn close_while_unwinding(
         &mut self,
         innermost: Frame,
         catcher: *mut u64,
         error: Value,
+        then: Continuation,
     ) -> Option<Flow> {
         let slot = self.pop_closing(catcher)?;
         // The frame that the variable belongs to, and where it stands.
@@ -62,7 +64,7 @@ impl Core {
             put(callee.sub(2), 0, handler);
             *callee.sub(1) = Link::Metamethod {
                 distance,
-                then: Continuation::Unwind,
+                then,
                 operand: 0,
             }
             .encode();

@@ -42,6 +42,10 @@ pub(crate) enum Continuation {
     Unwind = 6,
     /// As `Again`, where open results stand below what was called; `base[-4]` says how many.
     AgainOpen = 7,
+    /// They are dropped, and the coroutine that is being closed closes its next variable.
+    Shut = 8,
+    /// The first is what a message handler made of an error, which goes on unwinding with it.
+    Handled = 9,
 }
 
 /// A link word, taken apart.
@@ -115,7 +119,9 @@ impl Link {
                     4 => Continuation::Concatenate,
                     5 => Continuation::Again,
                     6 => Continuation::Unwind,
-                    _ => Continuation::AgainOpen,
+                    7 => Continuation::AgainOpen,
+                    8 => Continuation::Shut,
+                    _ => Continuation::Handled,
                 },
                 operand: (word >> 32) as u8,
             },
@@ -212,6 +218,8 @@ mod tests {
             Continuation::Again,
             Continuation::Unwind,
             Continuation::AgainOpen,
+            Continuation::Shut,
+            Continuation::Handled,
         ] {
             match Link::decode(
                 (Link::Metamethod {

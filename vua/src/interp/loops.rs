@@ -150,6 +150,7 @@ pub(super) fn prepare_parallel(vm: &mut Vm, ins: u32) -> Flow {
         match core.range(get(base, 2), get(base, 3), get(base, 4))? {
             Range::Empty => core.pc = core.pc.offset(signed_d(ins)),
             Range::Runs(start, limit, step) => {
+                core.note_parallel_loop();
                 put(base, 2, start);
                 put(base, 3, limit);
                 put(base, 4, step);
@@ -232,6 +233,7 @@ impl Core {
             pc: self.pc,
         });
         let mut depth = 0;
+        let mut coroutine = self.coroutine();
         while let Some(frame) = walk
             && depth < SPLIT_DEPTH
         {
@@ -246,7 +248,12 @@ impl Core {
                 {
                     outermost = Some((frame.base, half));
                 }
-                walk = frame.caller();
+                // Below a coroutine's first frame are those of whoever resumed it.
+                walk = frame.caller().or_else(|| {
+                    let (frame, outer) = coroutine?.resumed_from();
+                    coroutine = outer;
+                    Some(frame)
+                });
             }
             depth += 1;
         }

@@ -25,6 +25,7 @@ use crate::heap::{LocalHeap, NeedMemory};
 use crate::number::{self, Number};
 use crate::object::{Gc, Str};
 use crate::table::Table;
+use crate::task::Coroutine;
 use crate::value::Value;
 
 /// A native function's step.
@@ -63,6 +64,26 @@ pub enum Next {
         /// How many arguments.
         arguments: usize,
     },
+    /// Go on in a coroutine that was taken and given its arguments; run this native again with `state` when it gives control back.
+    Resume {
+        /// The coroutine.
+        coroutine: Gc<Coroutine>,
+        /// The state to continue with.
+        state: u32,
+    },
+    /// Close the variables of a coroutine that was taken; then run this native again with `state`.
+    Shut {
+        /// The coroutine.
+        coroutine: Gc<Coroutine>,
+        /// The state to continue with.
+        state: u32,
+    },
+    /// Give the arguments to whoever resumed the running coroutine; run this native again with `state`, the values that it is
+    /// resumed with in slots `0..` and their number in [`Call::results`].
+    Yield {
+        /// The state to continue with.
+        state: u32,
+    },
     /// Suspend the task until `until` comes about, then run this native again with `state`.
     Wait {
         /// What is waited for.
@@ -85,6 +106,10 @@ pub enum Throw {
     Wait(crate::task::WaitFor),
     /// The task is cancelled; `pcall` does not catch it.
     Cancelled,
+    /// As `Value`, when message handlers have had their turn.
+    Handled(Value),
+    /// The running coroutine is being closed: close its next variable.
+    Shut,
 }
 
 impl From<NeedMemory> for Throw {

@@ -7,11 +7,11 @@ use core::sync::atomic::AtomicU32;
 
 use super::core_state::{Core, Step};
 use super::dispatch::{Exit, get, put};
-use super::frame::{Frame, Link};
-use super::native::Throw;
+use super::frame::{Continuation, Frame, Link};
+use super::native::{NativeFn, Throw};
 use crate::heap::NeedMemory;
 use crate::object::{Gc, Proto};
-use crate::task::Latch;
+use crate::task::{Coroutine, Latch};
 use crate::value::{Tag, Value};
 
 /// Why a slow path does not simply go on.
@@ -46,6 +46,9 @@ pub(crate) fn fail<T>(message: String) -> Result<T, Leave> {
 
 /// Tracebacks show this many frames at each end of a longer stack, as Lua does.
 const SHOWN: usize = 10;
+
+/// So deep errors within message handlers go on being handled; Lua's limit, its machine stack, is about the same.
+const MAX_HANDLERS: u32 = 200;
 
 impl Core {
     /// The prototype of the Vua function in a frame, if it is one.
@@ -102,16 +105,25 @@ impl Core {
                     Err(_) => self.engine.out_of_memory(),
                 })
             }
+            Throw::Handled(value) => Some(value),
             Throw::NeedMemory(_) => Some(self.engine.out_of_memory()),
-            Throw::Wait(_) | Throw::Cancelled => None,
+            Throw::Wait(_) | Throw::Cancelled | Throw::Shut => None,
         }
     }
 
     /// Unwinds to whoever catches the error and prepares that to run; or gives up the task.
+    ///
+    /// A message handler runs first, on top of the frame that raised the error; then the variables on the way are closed; then the catcher goes on.
     pub(crate) fn unwind(&mut self, throw: Throw) -> Option<Exit> {
+        if matches!(throw, Throw::Shut) {
+            return self.shut();
+        }
+        let handled = matches!(throw, Throw::Handled(_));
         let value = self.error_value(throw);
-        let (base, pc) = (self.base, self.pc);
+        let (mut base, mut pc) = (self.base, self.pc);
         let mut frame = Frame { base, pc };
+        // How many message handlers' errors this one is within.
+        let mut handlers = 0;
         loop {
             // SAFETY: the frames are those of the running task's stack.
             unsafe {
@@ -120,9 +132,12 @@ impl Core {
                     && proto.parallel_body
                     && let Some(latch) = Gc::<Latch>::from_value(get(frame.base, 3))
                 {
-                    if let Some(flow) =
-                        self.close_while_unwinding(Frame { base, pc }, frame.base, error)
-                    {
+                    if let Some(flow) = self.close_while_unwinding(
+                        Frame { base, pc },
+                        frame.base,
+                        error,
+                        Continuation::Unwind,
+                    ) {
                         return self.entered(flow);
                     }
                     // The loop was split: its join waits for the other pieces and raises the error of the earliest.
@@ -145,16 +160,28 @@ impl Core {
                         distance,
                         state,
                         count,
-                    } if value.is_some() => {
+                    } if let Some(mut error) = value => {
+                        if let Some(coroutine) = self.closing_coroutine(frame) {
+                            self.note_closing_error(coroutine, error);
+                            return self.shut();
+                        }
+                        let native = frame.base.sub(distance);
+                        if !handled && let Some(handler) = message_handler(native, state) {
+                            if handlers < MAX_HANDLERS {
+                                let flow = self.call_handler(Frame { base, pc }, handler, error);
+                                return self.entered(flow);
+                            }
+                            error = self.engine.handler_error();
+                        }
                         if let Some(flow) = self.close_while_unwinding(
                             Frame { base, pc },
                             frame.base,
-                            value.unwrap_or(Value::NIL),
+                            error,
+                            Continuation::Unwind,
                         ) {
                             return self.entered(flow);
                         }
-                        let native = frame.base.sub(distance);
-                        *frame.base.sub(2) = value.unwrap_or(Value::NIL).to_bits();
+                        *frame.base.sub(2) = error.to_bits();
                         self.step = Step {
                             count,
                             state,
@@ -164,20 +191,48 @@ impl Core {
                         self.resume_native(native);
                         return None;
                     }
-                    Link::Bottom => break,
-                    Link::Variadic { distance } => frame.base = frame.base.sub(distance),
-                    _ => match frame.caller() {
-                        Some(caller) => frame = caller,
-                        None => break,
+                    Link::Bottom => match (self.coroutine(), value) {
+                        (None, _) => break,
+                        (Some(coroutine), Some(error)) => {
+                            if coroutine.is_closing() {
+                                self.note_closing_error(coroutine, error);
+                                return self.shut();
+                            }
+                            (self.base, self.pc) = (base, pc);
+                            self.fail_coroutine(coroutine, error);
+                            return None;
+                        }
+                        (Some(coroutine), None) => {
+                            self.abandon_coroutine(coroutine);
+                            (base, pc) = (self.base, self.pc);
+                            frame = Frame { base, pc };
+                        }
                     },
+                    Link::Variadic { distance } => frame.base = frame.base.sub(distance),
+                    link => {
+                        if let Link::Metamethod {
+                            then: Continuation::Handled,
+                            ..
+                        } = link
+                        {
+                            handlers += 1;
+                        }
+                        match frame.caller() {
+                            Some(caller) => frame = caller,
+                            None => break,
+                        }
+                    }
                 }
             }
         }
         match value {
             Some(error) => {
-                if let Some(flow) =
-                    self.close_while_unwinding(Frame { base, pc }, self.stack, error)
-                {
+                if let Some(flow) = self.close_while_unwinding(
+                    Frame { base, pc },
+                    self.stack,
+                    error,
+                    Continuation::Unwind,
+                ) {
                     return self.entered(flow);
                 }
                 self.error = error;
@@ -188,6 +243,57 @@ impl Core {
                 Some(Exit::Failed)
             }
             None => Some(Exit::Cancelled),
+        }
+    }
+
+    /// The running coroutine, if it is being closed and an error at `frame` is not within one of its `__close` metamethods.
+    fn closing_coroutine(&self, frame: Frame) -> Option<Gc<Coroutine>> {
+        let coroutine = self.coroutine()?;
+        (coroutine.is_closing() && self.is_past_closing(frame)).then_some(coroutine)
+    }
+
+    /// Closes the next variable of the running coroutine; after the last, who closes it goes on.
+    fn shut(&mut self) -> Option<Exit> {
+        let coroutine = self.coroutine()?;
+        let innermost = Frame {
+            base: self.base,
+            pc: self.pc,
+        };
+        match self.close_while_unwinding(
+            innermost,
+            self.stack,
+            coroutine.error(),
+            Continuation::Shut,
+        ) {
+            Some(flow) => self.entered(flow),
+            None => {
+                self.end_closing(coroutine);
+                None
+            }
+        }
+    }
+
+    /// Calls a message handler on top of the frame that raised an error.
+    fn call_handler(&mut self, innermost: Frame, handler: Value, error: Value) -> Flow {
+        // A native's own slots are of no use any more; a function's registers are, for the variables that it closes.
+        let above = self
+            .frame_proto(innermost)
+            .map_or(0, |proto| proto.registers as usize);
+        let distance = above + 4;
+        (self.base, self.pc) = (innermost.base, innermost.pc);
+        // SAFETY: above every frame there is room for this.
+        unsafe {
+            let callee = self.base.add(distance);
+            *callee.sub(3) = self.pc.expose_provenance() as u64;
+            put(callee.sub(2), 0, handler);
+            *callee.sub(1) = Link::Metamethod {
+                distance,
+                then: Continuation::Handled,
+                operand: 0,
+            }
+            .encode();
+            put(callee, 0, error);
+            self.enter_function(callee, 1)
         }
     }
 
@@ -272,6 +378,18 @@ impl Core {
     pub(crate) fn publish(&mut self, value: Value) -> Result<(), NeedMemory> {
         self.heap.publish(value, &mut || self.pause())
     }
+}
+
+/// The message handler of the native in the frame at `base`, if that is `xpcall` in the state in which it protects a call.
+///
+/// # Safety
+/// The frame is a suspended native's.
+unsafe fn message_handler(base: *const u64, state: u32) -> Option<Value> {
+    // SAFETY: as the caller says: its function and its first slot are values.
+    let (function, handler) = unsafe { (Value::from_bits(*base.sub(2)), get(base, 0)) };
+    let native = function.as_native()?;
+    (native.function() == crate::library::base::xpcall as NativeFn as *const () && state == 1)
+        .then_some(handler)
 }
 
 fn function_name(debug: &crate::object::Debug) -> String {

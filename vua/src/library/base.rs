@@ -280,49 +280,31 @@ fn pcall(call: &mut Call<'_>) -> Result<Next, Throw> {
     })
 }
 
-/// In state 2 the message handler has been called; slot 0 keeps it.
-fn xpcall(call: &mut Call<'_>) -> Result<Next, Throw> {
-    match call.state() {
-        0 => {
-            let function = call.get(0);
-            if !call.get(1).has_tag(Tag::Function) {
-                return Err(call.type_error(1, "function"));
-            }
-            let handler = call.get(1);
-            open_frame(call, 2)?;
-            call.set(0, handler);
-            call.set(1, Value::TRUE);
-            call.set(2, function);
-            Ok(Next::Call {
-                at: 2,
-                arguments: call.count() - 2,
-                state: 1,
-                protected: true,
-            })
-        }
-        1 if call.failed() => {
-            let (handler, error) = (call.slot(0), call.slot(2));
-            call.set(1, Value::FALSE);
-            let _ = call.prepare(2, handler, &[error], 2);
-            Ok(Next::Call {
-                at: 2,
-                arguments: 1,
-                state: 2,
-                protected: true,
-            })
-        }
-        1 => Ok(Next::Many {
+/// Slot 0 keeps the message handler. Who raises an error in the protected call calls it at once, above the stack that the error was raised on:
+/// see [`Core::unwind`](crate::interp::Core).
+pub(crate) fn xpcall(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if call.state() != 0 {
+        call.set(1, Value::boolean(!call.failed()));
+        return Ok(Next::Many {
             at: 1,
             count: 1 + call.results(),
-        }),
-        // The handler's first result, or its own error, stands for the error.
-        _ => {
-            if call.results() == 0 && !call.failed() {
-                call.set(2, Value::NIL);
-            }
-            Ok(Next::Many { at: 1, count: 2 })
-        }
+        });
     }
+    let function = call.get(0);
+    let handler = call.get(1);
+    if !handler.has_tag(Tag::Function) {
+        return Err(call.type_error(1, "function"));
+    }
+    open_frame(call, 2)?;
+    call.set(0, handler);
+    call.set(1, Value::TRUE);
+    call.set(2, function);
+    Ok(Next::Call {
+        at: 2,
+        arguments: call.count() - 2,
+        state: 1,
+        protected: true,
+    })
 }
 
 fn select(call: &mut Call<'_>) -> Result<Next, Throw> {

@@ -5,7 +5,7 @@
 //! | [`builder`] | how functions and tables of functions are defined |
 //! | [`access`] | reading and writing as a program would, metamethods included, from a native's steps |
 //! | [`buffer`] | text that is being put together |
-//! | [`base`], [`load`], [`string`], [`matching`], [`pack`], [`table`], [`sort`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
+//! | [`base`], [`coroutine`], [`load`], [`string`], [`matching`], [`pack`], [`table`], [`sort`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
 //! | [`pattern`], [`format`] | patterns and `string.format`'s directives, which know no heap |
 //!
 //! Every native here keeps these rules:
@@ -18,6 +18,7 @@ pub(crate) mod access;
 pub(crate) mod base;
 pub(crate) mod buffer;
 mod builder;
+mod coroutine;
 pub mod format;
 pub(crate) mod io;
 mod load;
@@ -41,6 +42,7 @@ use crate::heap::NeedMemory;
 /// Defines everything but what belongs to tasks.
 pub fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -> Result<(), NeedMemory> {
     base::open(builder)?;
+    coroutine::open(builder)?;
     load::open(builder)?;
     string::open(builder)?;
     table::open(builder)?;

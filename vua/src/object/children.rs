@@ -39,6 +39,9 @@ pub(crate) unsafe fn children(
             Kind::DenseBlock | Kind::NodeBlock | Kind::RadixNode => {
                 table::trace(object, from, visit)
             }
+            Kind::Coroutine => {
+                crate::task::coroutine::children(Gc::from_ptr(object.cast()), from, visit)
+            }
             Kind::Free | Kind::BoxedInteger | Kind::String | Kind::RawCell | Kind::Proto => None,
             kind => {
                 let hook = heap.trace_hook(kind)?;
@@ -90,6 +93,9 @@ pub unsafe fn trace(
                         None => proto(of.children()[i - constants.len()]),
                     },
                 )
+            }
+            Kind::Coroutine => {
+                crate::task::coroutine::trace(Gc::from_ptr(object.cast()), from, visit)
             }
             _ => children(heap, object, from, visit),
         }

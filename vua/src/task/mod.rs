@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | this one | the task object, its states, who may write what |
 //! | [`latch`] | what the pieces of a split `parallel for` count down |
+//! | [`coroutine`] | further stacks of a task, and how it goes from one to another |
 //! | [`wait`] | suspending, joining, ending |
 //! | [`library`] | `spawn`, `task`, `atomic` and `cpu` as programs see them |
 //!
@@ -18,6 +19,7 @@
 //! race "joins while it ends" is decided by that one word: either the joiner is on the list that the swap returns, or its
 //! compare-and-swap fails on `ENDED`.
 
+pub(crate) mod coroutine;
 pub(crate) mod latch;
 pub mod library;
 pub(crate) mod wait;
@@ -36,6 +38,7 @@ use crate::interp::frame::{Link, SLACK};
 use crate::object::{Gc, Object};
 use crate::table::Table;
 use crate::value::{Tag, Value};
+pub use coroutine::Coroutine;
 pub use latch::Latch;
 
 /// What a task waits for.
@@ -114,6 +117,10 @@ pub struct Task {
     pub(crate) spawned_at: Cell<(Value, *const AtomicU32)>,
     /// Stack slots of variables to be closed, innermost last: owned, or null.
     pub(crate) closing: Cell<*mut Vec<usize>>,
+    /// The coroutine that it is in, or null in its main one. The collector follows it: it holds the stack of whoever resumed it.
+    pub(crate) coroutine: Cell<*mut Coroutine>,
+    /// What stands for its main coroutine, once somebody asked; or null. The collector follows it.
+    pub(crate) main: Cell<*mut Coroutine>,
     /// State of its random numbers; all zero until first used.
     pub(crate) random: Cell<[u64; 4]>,
 }
