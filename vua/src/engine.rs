@@ -313,9 +313,24 @@ impl Engine {
         vm.run_tasks();
         vm.core.drop_worker();
         if cpu == 0 {
-            self.files.flush(self.platform);
+            self.flush();
         }
+        self.status()
+    }
+
+    /// Writes out what the program's files hold, at its end.
+    pub(crate) fn flush(&self) {
+        self.files.flush(self.platform);
+    }
+
+    /// The program's exit status, once it has ended.
+    pub(crate) fn status(&self) -> i32 {
         self.status.load(Ordering::Acquire)
+    }
+
+    /// A core's machine, for whoever runs that core.
+    pub(crate) fn machine(&self, cpu: Cpu) -> *mut Vm {
+        self.machines[cpu].0.get()
     }
 
     /// Ends the program with status 130. Lock-free; callable from interrupt handlers.

@@ -12,6 +12,7 @@
 //! | [`task`] | tasks: spawning, waiting, joining, splitting loops |
 //! | [`library`] | the standard library |
 //! | [`engine`] | a program on all cores |
+//! | [`turns`] | all cores on one thread, to replay and to simulate |
 //!
 //! It may use `core`, `alloc`, the crates `sync` and `smp`, and `libm`; never the standard library. What holds everywhere in it:
 //!
@@ -34,4 +35,5 @@ pub mod object;
 pub mod syntax;
 pub mod table;
 pub mod task;
+pub mod turns;
 pub mod value;

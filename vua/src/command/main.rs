@@ -12,13 +12,19 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
 
-use options::Request;
+use smp::platform::Platform;
+
+use options::{Cores, Request};
 use platform::Host;
 use vua::bytecode::Function;
 use vua::engine::{Engine, Options};
+use vua::turns::machine::VirtualMachine;
+use vua::turns::{Order, Report};
 
 /// The exit status of a program that does not compile, is not found, or of a command line that is not understood.
 const NOT_RUN: i32 = 2;
+/// Decides what is random in a simulation: the same each time.
+const SIMULATION_SEED: u64 = 1;
 /// What a worker's machine stack holds is bounded, whatever a program does: as much as a core has in the kernel.
 const WORKER_STACK: usize = 256 << 10;
 
@@ -40,7 +46,8 @@ fn main() {
             arguments,
             workers,
             stats,
-        }) => run(&file, arguments, workers, stats),
+            cores,
+        }) => run(&file, arguments, workers, stats, cores),
         Ok(Request::Check(file)) => check(&file),
         Ok(Request::Disassemble(file)) => disassemble(&file),
         Ok(Request::Help) => {
@@ -74,22 +81,38 @@ fn folder_of(file: &Path) -> PathBuf {
     file.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-fn run(file: &Path, arguments: Vec<OsString>, workers: usize, stats: bool) -> i32 {
+fn run(file: &Path, arguments: Vec<OsString>, workers: usize, stats: bool, cores: Cores) -> i32 {
     let Some(source) = read_program(file) else {
         return NOT_RUN;
     };
-    // Both live as long as the process: threads that nobody joins refer to them.
+    // All live as long as the process: threads that nobody joins refer to them.
     let host: &'static Host = Box::leak(Box::new(Host::new(workers, folder_of(file))));
-    let engine = match Engine::new(host, Options::default()) {
+    let turns = match cores {
+        Cores::Threads => None,
+        Cores::Seeded(seed) => Some((Order::Random, seed)),
+        Cores::Simulated => Some((Order::Rounds, SIMULATION_SEED)),
+    };
+    let turns: Option<(&'static VirtualMachine, Order)> = turns.map(|(order, seed)| {
+        host.fix_memory();
+        let machine = VirtualMachine::new(host, workers, seed, order == Order::Random);
+        (&*Box::leak(Box::new(machine)), order)
+    });
+    let platform: &'static dyn Platform = match turns {
+        Some((machine, _)) => machine,
+        None => host,
+    };
+    let engine = match Engine::new(platform, Options::default()) {
         Ok(engine) => engine,
         Err(_) => {
             eprintln!("vua: not enough memory");
             return NOT_RUN;
         }
     };
-    host.attach(engine);
-    let started =
-        interrupt::on_interrupt(|| engine.cancel()).and_then(|()| platform::start_services(host));
+    let mut started = interrupt::on_interrupt(|| engine.cancel());
+    if turns.is_none() {
+        host.attach(engine);
+        started = started.and_then(|()| platform::start_services(host));
+    }
     if let Err(error) = started {
         eprintln!("vua: cannot start a thread: {error}");
         return NOT_RUN;
@@ -102,6 +125,42 @@ fn run(file: &Path, arguments: Vec<OsString>, workers: usize, stats: bool) -> i3
         eprintln!("{error}");
         return NOT_RUN;
     }
+    let status = match turns {
+        None => work_on_threads(engine, workers),
+        Some((machine, order)) => {
+            // A thread of its own, with the stack that cores have.
+            let driver = thread::Builder::new()
+                .stack_size(WORKER_STACK)
+                .spawn(move || engine.work_in_turns(machine, order));
+            match driver {
+                Ok(thread) => finish_turns(thread, cores),
+                Err(error) => {
+                    eprintln!("vua: cannot start a thread: {error}");
+                    return NOT_RUN;
+                }
+            }
+        }
+    };
+    if stats {
+        _ = writeln!(std::io::stderr(), "{}", engine.stats());
+    }
+    status
+}
+
+/// The status of a program whose cores take turns; prints what was measured.
+fn finish_turns(driver: thread::JoinHandle<Report>, cores: Cores) -> i32 {
+    // A panic ends the process.
+    let Ok(report) = driver.join() else {
+        return 1;
+    };
+    if cores == Cores::Simulated {
+        _ = writeln!(std::io::stderr(), "{}", report.json());
+    }
+    report.status
+}
+
+/// Runs the program with a thread for each core.
+fn work_on_threads(engine: &'static Engine, workers: usize) -> i32 {
     let mut threads = Vec::with_capacity(workers);
     for cpu in 0..workers {
         let thread = thread::Builder::new()
@@ -120,9 +179,6 @@ fn run(file: &Path, arguments: Vec<OsString>, workers: usize, stats: bool) -> i3
     for thread in threads {
         // A panic ends the process (profiles say `panic = "abort"`), so every thread returns.
         status = thread.join().unwrap_or(1);
-    }
-    if stats {
-        _ = writeln!(std::io::stderr(), "{}", engine.stats());
     }
     status
 }

@@ -20,6 +20,8 @@ pub enum Request {
         workers: usize,
         /// Whether to print the cores' counters at the end.
         stats: bool,
+        /// Whether threads stand for the cores, or virtual ones take turns.
+        cores: Cores,
     },
     /// `check FILE`: compile, run nothing.
     Check(PathBuf),
@@ -31,14 +33,29 @@ pub enum Request {
     Version,
 }
 
+/// What stands for the cores.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Cores {
+    /// A thread each.
+    Threads,
+    /// One thread, which runs them in a random order that the seed decides.
+    Seeded(u64),
+    /// One thread, which simulates them round by round, and measures.
+    Simulated,
+}
+
 /// What `--help` prints.
 pub const USAGE: &str = "\
-Usage: vua run [--workers N] [--stats] FILE [ARG…]   runs a program
-       vua check FILE                                compiles it and reports its errors
-       vua dis FILE                                  prints its bytecode
+Usage: vua run [OPTION…] FILE [ARG…]   runs a program
+       vua check FILE                  compiles it and reports its errors
+       vua dis FILE                    prints its bytecode
 
-  --workers N   how many threads stand for cores (default: one for each CPU)
-  --stats       counters of each core, as JSON on standard error, when the program has ended
+  --workers N        how many threads stand for cores (default: one for each CPU)
+  --stats            counters of each core, as JSON on standard error, when the program has ended
+  --schedule-seed S  runs all cores (default: 4) on one thread, interleaved at random as the number S
+                     decides: the same every time, times, printed addresses and the order of keys included
+  --simulate P       runs P cores on one thread, each in turn for a thousand instructions; at the end,
+                     as JSON on standard error: how long the program would take, its work and its span
 
 Exit status: the program's own (larger than 63: 63); 1 for an uncaught error;
 2 for a program that does not compile or is not found; 130 after Ctrl-C.
@@ -46,12 +63,16 @@ Exit status: the program's own (larger than 63: 63); 1 for an uncaught error;
 
 /// As many as a core's index has room for in the engine's sets of cores.
 const MOST_WORKERS: usize = 256;
+/// How many cores `--schedule-seed` has if nothing is said: not as many as the machine, so that a seed means the same everywhere.
+const SEEDED_CORES: usize = 4;
 
 /// Reads the command line, without the command's own name. The error is one line for the person.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut workers = None;
     let mut stats = false;
+    let mut seed = None;
+    let mut simulated = None;
     let mut command = None;
     let mut file = None;
     let mut rest = Vec::new();
@@ -59,8 +80,17 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         match argument {
             Long("help") | Short('h') => return Ok(Request::Help),
             Long("version") | Short('V') => return Ok(Request::Version),
-            Long("workers") => {
-                workers = Some(parse_workers(&parser.value().map_err(|e| e.to_string())?)?)
+            Long(option @ ("workers" | "simulate")) => {
+                let option = format!("--{option}");
+                let count = parse_count(&option, &parser.value().map_err(|e| e.to_string())?)?;
+                *(if option == "--workers" {
+                    &mut workers
+                } else {
+                    &mut simulated
+                }) = Some(count);
+            }
+            Long("schedule-seed") => {
+                seed = Some(parse_seed(&parser.value().map_err(|e| e.to_string())?)?)
             }
             Long("stats") => stats = true,
             Value(name) if command.is_none() => command = Some(name),
@@ -85,16 +115,30 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         return Err(format!("'{command}' needs the name of a file"));
     };
     if command == "run" {
-        let workers = workers.unwrap_or_else(|| {
-            thread::available_parallelism()
-                .map_or(1, NonZero::get)
-                .min(MOST_WORKERS)
-        });
+        let (cores, workers) = match (seed, simulated) {
+            (None, None) => (
+                Cores::Threads,
+                workers.unwrap_or_else(|| {
+                    thread::available_parallelism()
+                        .map_or(1, NonZero::get)
+                        .min(MOST_WORKERS)
+                }),
+            ),
+            (Some(seed), None) => (Cores::Seeded(seed), workers.unwrap_or(SEEDED_CORES)),
+            (None, Some(count)) if workers.is_none() => (Cores::Simulated, count),
+            (None, Some(_)) => {
+                return Err("--simulate says how many cores there are: leave --workers out".into());
+            }
+            (Some(_), Some(_)) => {
+                return Err("--schedule-seed and --simulate exclude each other".into());
+            }
+        };
         return Ok(Request::Run {
             file,
             arguments: rest,
             workers,
             stats,
+            cores,
         });
     }
     if let Some(extra) = rest.first() {
@@ -103,9 +147,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             extra.to_string_lossy()
         ));
     }
-    if workers.is_some() || stats {
+    if workers.is_some() || stats || seed.is_some() || simulated.is_some() {
         return Err(format!(
-            "--workers and --stats are for 'run', not '{command}'"
+            "--workers, --stats, --schedule-seed and --simulate are for 'run', not '{command}'"
         ));
     }
     Ok(if command == "check" {
@@ -115,13 +159,24 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
     })
 }
 
-fn parse_workers(text: &OsString) -> Result<usize, String> {
+fn parse_seed(text: &OsString) -> Result<u64, String> {
+    text.to_str()
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| {
+            format!(
+                "--schedule-seed takes a number from 0 to 2^64 - 1, not '{}'",
+                text.to_string_lossy()
+            )
+        })
+}
+
+fn parse_count(option: &str, text: &OsString) -> Result<usize, String> {
     text.to_str()
         .and_then(|digits| digits.parse().ok())
         .filter(|n| (1..=MOST_WORKERS).contains(n))
         .ok_or_else(|| {
             format!(
-                "--workers takes a number from 1 to {MOST_WORKERS}, not '{}'",
+                "{option} takes a number from 1 to {MOST_WORKERS}, not '{}'",
                 text.to_string_lossy()
             )
         })
@@ -144,6 +199,7 @@ mod tests {
                 .to_vec(),
             workers: 3,
             stats: true,
+            cores: Cores::Threads,
         };
         assert_eq!(
             words("run --stats --workers 3 a.vua --workers 9 -x -- b"),
@@ -161,6 +217,36 @@ mod tests {
         else {
             panic!("not understood");
         };
+    }
+
+    #[test]
+    fn virtual_cores_have_their_own_number() {
+        for (line, expected) in [
+            (
+                "run --schedule-seed 18446744073709551615 a.vua",
+                (Cores::Seeded(u64::MAX), 4),
+            ),
+            (
+                "run --schedule-seed=7 --workers 9 a.vua",
+                (Cores::Seeded(7), 9),
+            ),
+            ("run --simulate 64 a.vua", (Cores::Simulated, 64)),
+        ] {
+            let Ok(Request::Run { cores, workers, .. }) = words(line) else {
+                panic!("not understood: {line}");
+            };
+            assert_eq!((cores, workers), expected);
+        }
+        for (line, named) in [
+            ("run --schedule-seed x a.vua", "'x'"),
+            ("run --schedule-seed -1 a.vua", "--schedule-seed"),
+            ("run --simulate 0 a.vua", "--simulate"),
+            ("run --simulate 4 --workers 2 a.vua", "--workers"),
+            ("run --simulate 4 --schedule-seed 2 a.vua", "exclude"),
+            ("check --simulate 4 a.vua", "'check'"),
+        ] {
+            assert!(words(line).unwrap_err().contains(named), "{line}");
+        }
     }
 
     #[test]

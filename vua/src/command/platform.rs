@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -97,7 +97,12 @@ pub struct Host {
     input: Mutex<()>,
     output: [Mutex<()>; 2],
     program_folder: PathBuf,
+    /// Where the next mapping goes, if that is not left to the system.
+    fixed: AtomicUsize,
 }
+
+/// Where memory begins after [`Host::fix_memory`]: far from where Linux puts executables, libraries, stacks and, unasked, mappings.
+const FIXED_START: usize = 0x1000_0000_0000;
 
 impl Host {
     /// A machine of `cpus` cores for the program that lies in `program_folder`.
@@ -115,7 +120,47 @@ impl Host {
             input: Mutex::new(()),
             output: [const { Mutex::new(()) }; 2],
             program_folder,
+            fixed: AtomicUsize::new(0),
         }
+    }
+
+    /// From now on [`Platform::map`] gives the same addresses in each process that asks for the same sizes: one behind the other, none twice.
+    pub fn fix_memory(&self) {
+        self.fixed.store(FIXED_START, Ordering::Relaxed);
+    }
+
+    /// Memory behind the last fixed mapping.
+    fn map_fixed(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        let place = |next: usize| {
+            let start = next.checked_next_multiple_of(align)?;
+            let end = start.checked_add(bytes)?;
+            (end <= FIXED_START << 1).then_some((start, end))
+        };
+        let former = self
+            .fixed
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                place(next).map(|(_, end)| end)
+            })
+            .ok()?;
+        let (start, _) = place(former)?;
+        // SAFETY: a new private mapping; MAP_FIXED_NOREPLACE fails rather than take the place of another.
+        let mapped = unsafe {
+            libc::mmap(
+                std::ptr::with_exposed_provenance_mut(start),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE
+                    | libc::MAP_ANONYMOUS
+                    | libc::MAP_NORESERVE
+                    | libc::MAP_FIXED_NOREPLACE,
+                -1,
+                0,
+            )
+        };
+        if mapped == libc::MAP_FAILED {
+            return None;
+        }
+        NonNull::new(mapped.cast())
     }
 
     /// Says who is told of heartbeats and input. Once, before any worker runs.
@@ -249,6 +294,9 @@ impl Platform for Host {
 
     fn map(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
         assert!(align.is_power_of_two());
+        if self.fixed.load(Ordering::Relaxed) != 0 {
+            return self.map_fixed(bytes, align);
+        }
         // The kernel chooses a page boundary; what is too much on either side is given back at once.
         let reserved = bytes.checked_add(align)?;
         // SAFETY: a new private mapping, at an address of the kernel's choice.

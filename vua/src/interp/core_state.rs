@@ -8,6 +8,7 @@ use smp::scheduler::Worker;
 
 use super::dispatch::{Exit, HANDLERS, Handler};
 use super::frame::SLACK;
+use super::metered::Meter;
 use crate::engine::Engine;
 use crate::heap::LocalHeap;
 use crate::object::Gc;
@@ -73,6 +74,8 @@ pub(crate) struct Core {
     pub to_close: usize,
     /// What it has done.
     pub counters: Counters,
+    /// Its instructions, if it counts them.
+    pub meter: Meter,
     /// Whether a heartbeat was asked for and has not come.
     pub beating: bool,
     /// The core's place in the scheduler, while it works.
@@ -131,6 +134,7 @@ impl Core {
             engine,
             to_close: 0,
             counters: Counters::default(),
+            meter: Meter::default(),
             beating: false,
             worker: None,
             spare_stacks: [core::ptr::null_mut(); SPARE_STACKS],

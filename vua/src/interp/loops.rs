@@ -286,6 +286,10 @@ impl Core {
                 .pending
                 .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
             put(base, 1, last);
+            if let Some(paths) = &mut self.meter.paths {
+                let frame = (base as usize - self.stack as usize) / 8;
+                paths.split(task, frame, self.meter.executed);
+            }
             self.counters.splits += 1;
             Ok(Some(task))
         }

@@ -11,6 +11,7 @@
 //! | [`loops`] | loops off the fast path, `parallel for` among them |
 //! | [`name`] | what a register's value is called in the source, for messages |
 //! | [`throw`] | errors: unwinding, messages, tracebacks |
+//! | [`metered`] | counting instructions, and stopping after some |
 //! | [`native`] | what native functions see |
 //!
 //! Handlers keep the state of the running function in six machine registers. Whatever is not a fast path saves `pc` and
@@ -29,6 +30,7 @@ mod dispatch;
 pub(crate) mod frame;
 mod index;
 mod loops;
+pub(crate) mod metered;
 mod name;
 pub mod native;
 mod operate;

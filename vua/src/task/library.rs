@@ -92,6 +92,9 @@ fn spawn(call: &mut Call<'_>) -> Result<Next, Throw> {
             .spawned_at
             .set((unsafe { Value::from_bits(*caller.base.sub(2)) }, caller.pc));
     }
+    if let Some(paths) = &mut core.meter.paths {
+        paths.spawned(task, core.meter.executed);
+    }
     core.engine.count_spawn(core.cpu);
     core.beat();
     core.worker().spawn(task);
@@ -107,11 +110,20 @@ fn join(call: &mut Call<'_>) -> Result<Next, Throw> {
             state: 1,
         });
     }
-    task.observe();
+    saw_end(call, task);
     match task.state() {
         State::Done => results(call, task, 0),
         State::Failed => Err(Throw::Value(joined_error(call, task)?)),
         _ => Err(Throw::Message("cancelled".into())),
+    }
+}
+
+/// The caller sees that a task has ended, and how.
+fn saw_end(call: &mut Call<'_>, task: Gc<Task>) {
+    task.observe();
+    let meter = &mut call.core.meter;
+    if let Some(paths) = &mut meter.paths {
+        paths.joined(task, meter.executed);
     }
 }
 
@@ -124,7 +136,7 @@ fn pjoin(call: &mut Call<'_>) -> Result<Next, Throw> {
             state: 1,
         });
     }
-    task.observe();
+    saw_end(call, task);
     match task.state() {
         State::Done => {
             let next = results(call, task, 1)?;

@@ -147,6 +147,9 @@ impl Vm {
         core.stack = fields.stack.get();
         // SAFETY: the stack is that long.
         core.stack_end = unsafe { core.stack.add(fields.slots.get()) };
+        if let Some(paths) = &mut core.meter.paths {
+            paths.resume(task, core.meter.executed);
+        }
         let mut exit = None;
         if let Some(table) = NonNull::new(fields.grows.replace(core::ptr::null_mut())) {
             // SAFETY: the table is in the task's frame.
@@ -310,6 +313,9 @@ impl Core {
     }
 
     fn save(&mut self, task: Gc<Task>) {
+        if let Some(paths) = &mut self.meter.paths {
+            paths.suspend(task, self.meter.executed);
+        }
         let fields = task.fields();
         fields.pc.set(self.pc);
         fields.base.set(self.base);
@@ -380,6 +386,9 @@ impl Core {
             _ => State::Cancelled,
         };
         let mut next = None;
+        if let Some(paths) = &mut self.meter.paths {
+            paths.ended(task, fields.latch.get(), self.meter.executed);
+        }
         if let Some(latch) = NonNull::new(fields.latch.get()) {
             // A piece of a loop: its results are in the shared tables that it wrote to, its error in the latch.
             // SAFETY: the piece holds a reference to its latch in its frame.
