@@ -1,4 +1,4 @@
-//! Runs every program of `programs/bench/` at a small size: a benchmark that computes something else than it says measures nothing.
+//! Runs every program of `programs/bench/` and `programs/bench/parallel/` at a small size: a benchmark that computes something else than it says measures nothing.
 //!
 //! A program's line `-- small ARGUMENTS: OUTPUT` says what to run it with and the one line that it must print. Where `lua5.4` is installed,
 //! it runs the `.lua` files too and must agree.
@@ -13,8 +13,9 @@ use cases::Case;
 
 fn main() -> ExitCode {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../programs/bench");
-    let mut found: Vec<Case> = fs::read_dir(folder)
-        .expect("the benchmarks can be listed")
+    let mut found: Vec<Case> = [folder.join("parallel"), folder]
+        .into_iter()
+        .flat_map(|folder| fs::read_dir(folder).expect("the benchmarks can be listed"))
         .map(|entry| entry.expect("the benchmarks can be listed").path())
         .filter(|path| {
             path.extension()
@@ -48,7 +49,10 @@ fn read(path: &Path) -> Case {
         );
     }
     Case {
-        name: file.to_owned(),
+        name: match path.parent() {
+            Some(folder) if folder.ends_with("parallel") => format!("parallel/{file}"),
+            _ => file.to_owned(),
+        },
         file: file.to_owned(),
         beside: None,
         arguments,
