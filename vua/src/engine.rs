@@ -16,6 +16,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -27,11 +28,13 @@ use smp::scheduler::Scheduler;
 use sync::CachePadded;
 use sync::lock::Lock;
 
+use crate::bytecode::{CaptureKind, binary};
 use crate::compile::Diagnostic;
 use crate::heap::{Heap, LocalHeap, NeedMemory};
 use crate::interp::{Core, Vm};
 use crate::library::Builder;
-use crate::object::{Closure, Gc, Proto, Str};
+use crate::library::module::{Load, Loads};
+use crate::object::{Cell, Closure, Gc, Proto, Str};
 use crate::table::{Retired, Table};
 use crate::task::{State, Task};
 use crate::value::Value;
@@ -78,7 +81,7 @@ pub struct Options {
 pub enum LoadError {
     /// It does not compile.
     Compile(Vec<Diagnostic>),
-    /// The compiler's output was refused: a fault of the compiler.
+    /// It is compiled already, and damaged; or the verifier refused it.
     Verify(String),
     /// There is not enough memory for it.
     Memory,
@@ -96,7 +99,7 @@ impl fmt::Display for LoadError {
                 }
                 Ok(())
             }
-            LoadError::Verify(text) => write!(f, "bytecode refused: {text}"),
+            LoadError::Verify(text) => write!(f, "vua: bytecode refused: {text}"),
             LoadError::Memory => f.write_str("not enough memory to load the program"),
         }
     }
@@ -143,6 +146,7 @@ pub struct Engine {
     task_metatable: Option<Gc<Table>>,
     file_metatable: Option<Gc<Table>>,
     files: crate::library::io::Files,
+    loads: Loads,
     main: AtomicPtr<Task>,
     main_ended: AtomicBool,
     /// A core has found that no task is left, and reports errors that nobody joined.
@@ -231,6 +235,7 @@ impl Engine {
             task_metatable: tasks,
             file_metatable: files,
             files: crate::library::io::Files::new(),
+            loads: Loads::new(),
             main: AtomicPtr::new(core::ptr::null_mut()),
             main_ended: AtomicBool::new(false),
             reporting: AtomicBool::new(false),
@@ -253,11 +258,16 @@ impl Engine {
         source: &[u8],
         arguments: &[&[u8]],
     ) -> Result<(), LoadError> {
-        let function = crate::compile::compile(source, path).map_err(LoadError::Compile)?;
+        let function = if source.starts_with(&binary::SIGNATURE) {
+            binary::decode(source).map_err(|text| LoadError::Verify(format!("{path}: {text}")))?
+        } else {
+            crate::compile::compile(source, path).map_err(LoadError::Compile)?
+        };
+        let function = Arc::new(function);
         crate::bytecode::verify(&function).map_err(|e| LoadError::Verify(format!("{e}")))?;
         // SAFETY: no core works yet.
         let core = unsafe { &mut (*self.machines[0].0.get()).core };
-        let closure = self.closure(&core.heap, &function)?;
+        let closure = self.closure(&core.heap, &function, self.globals)?;
         let mut values = Vec::new();
         let list = Table::new(&core.heap, arguments.len(), 2)?;
         list.set_int(
@@ -286,17 +296,31 @@ impl Engine {
         Ok(())
     }
 
-    /// A closure of a compiled main chunk, with the globals as its environment.
+    /// A closure of a function that is loaded by itself. Its first capture, which a main chunk calls `_ENV`, is `environment`; others, which a
+    /// dumped function may have, are nil or zero.
     pub(crate) fn closure(
         &self,
         local: &LocalHeap,
-        function: &crate::bytecode::Function,
+        function: &Arc<crate::bytecode::Function>,
+        environment: Value,
     ) -> Result<Gc<Closure>, NeedMemory> {
         let proto = Proto::load(local, self.heap, function)?;
         let closure = Closure::new(local, proto, function.captures.len())?;
-        if !function.captures.is_empty() {
-            // SAFETY: a main chunk's only capture is its environment, a value.
-            unsafe { closure.set_capture(0, self.globals) };
+        for (i, capture) in function.captures.iter().enumerate() {
+            let value = if i == 0 { environment } else { Value::NIL };
+            // SAFETY: there is such a capture, of this kind; nobody else knows the closure yet.
+            unsafe {
+                match capture.kind {
+                    CaptureKind::Value => closure.set_capture(i, value),
+                    CaptureKind::Cell => {
+                        closure.set_capture(i, Cell::new(local, value)?.value());
+                    }
+                    CaptureKind::Raw => closure.set_raw_capture(i, 0),
+                    CaptureKind::RawCell => {
+                        closure.set_capture(i, Cell::new_raw(local, 0)?.value());
+                    }
+                }
+            }
         }
         Ok(closure)
     }
@@ -414,6 +438,19 @@ impl Engine {
     /// The files that the program has opened.
     pub(crate) fn files(&self) -> &crate::library::io::Files {
         &self.files
+    }
+
+    /// The modules that are being loaded.
+    pub(crate) fn loads(&self) -> &Loads {
+        &self.loads
+    }
+
+    /// Gives up the loads that `which` says, and lets the tasks that wait for them look again.
+    pub(crate) fn give_up_loads(&self, which: impl Fn(&Load) -> bool) {
+        for task in self.loads.end(which) {
+            task.set_state(State::Ready);
+            self.scheduler.inject(task);
+        }
     }
 
     pub(crate) fn task_metatable(&self) -> Option<Gc<Table>> {

@@ -1,7 +1,8 @@
-//! Bytecode: the table of instructions, compiled functions, their disassembly and the verifier.
+//! Bytecode: the table of instructions, compiled functions, their disassembly, their form as bytes and the verifier.
 
 #![deny(unsafe_code)]
 
+pub mod binary;
 mod disassemble;
 pub mod function;
 pub mod instructions;

@@ -46,20 +46,14 @@ const MAX_REGISTERS: u8 = 250;
 /// Functions may be nested this deep.
 const MAX_DEPTH: usize = 250;
 
-/// Proves a main chunk and all functions in it.
+/// Proves a function that is loaded by itself, a main chunk or a dumped one, and all functions in it.
 pub fn verify(main: &Function) -> Result<(), VerifyError> {
-    let fail = |message: &str| {
-        Err(VerifyError {
+    if main.parallel_body {
+        return Err(VerifyError {
             path: Vec::new(),
             at: None,
-            message: message.into(),
-        })
-    };
-    if main.captures.len() > 1 || main.captures.iter().any(|c| c.kind != CaptureKind::Value) {
-        return fail("a main chunk captures its environment only");
-    }
-    if main.parallel_body || !main.variadic || main.parameters != 0 {
-        return fail("a main chunk is variadic and has no parameters");
+            message: "the body of a parallel loop by itself".into(),
+        });
     }
     verify_function(main, &mut Vec::new())
 }
@@ -173,7 +167,7 @@ impl Checker<'_> {
                 "the body of a parallel loop has four parameters and a loop variable",
             );
         }
-        if f.lines.len() != f.code.len() {
+        if f.lines.len() != f.code.len() && !f.lines.is_empty() {
             return self.error(None, "not every word has a line");
         }
         if f.constants.len() > 1 << 16 || f.children.len() > 1 << 16 || f.captures.len() > 1 << 16 {

@@ -65,6 +65,35 @@ fn writer(proto: &Proto, register: usize, at: usize) -> Option<usize> {
     found
 }
 
+/// The event whose metamethod an instruction calls.
+fn metamethod_of(op: Op) -> Option<&'static str> {
+    Some(match op {
+        Op::GGET | Op::TGET | Op::TGETS | Op::TGETI | Op::SELF => "index",
+        Op::GSET | Op::TSET | Op::TSETS | Op::TSETI => "newindex",
+        Op::ADD | Op::ADDK => "add",
+        Op::SUB | Op::SUBK => "sub",
+        Op::MUL | Op::MULK => "mul",
+        Op::DIV | Op::DIVK => "div",
+        Op::MOD | Op::MODK => "mod",
+        Op::IDIV | Op::IDIVK => "idiv",
+        Op::POW | Op::POWK => "pow",
+        Op::BAND | Op::BANDK => "band",
+        Op::BOR | Op::BORK => "bor",
+        Op::BXOR | Op::BXORK => "bxor",
+        Op::SHL | Op::SHLK => "shl",
+        Op::SHR | Op::SHRK => "shr",
+        Op::NEG => "unm",
+        Op::BNOT => "bnot",
+        Op::LEN => "len",
+        Op::CONCAT => "concat",
+        Op::ISEQ | Op::ISNE | Op::ISEQK | Op::ISNEK => "eq",
+        Op::ISLT | Op::ISNLT | Op::ISLTI | Op::ISNLTI | Op::ISGTI | Op::ISNGTI => "lt",
+        Op::ISLE | Op::ISNLE | Op::ISLEI | Op::ISNLEI | Op::ISGEI | Op::ISNGEI => "le",
+        Op::CLOSE => "close",
+        _ => return None,
+    })
+}
+
 fn word(proto: &Proto, index: usize) -> u32 {
     // SAFETY: callers stay inside the code.
     unsafe { (*proto.code.add(index)).load(Ordering::Relaxed) }
@@ -131,7 +160,7 @@ impl Core {
                 self.name_before(proto, a(word), at - 1, 0)
             }
             Op::ITERCALL => Some("for iterator 'for iterator'".into()),
-            _ => None,
+            op => metamethod_of(op).map(|event| format!("metamethod '{event}'")),
         }
     }
 
@@ -174,7 +203,7 @@ impl Core {
             Op::GETCAP | Op::GETCELL => debug
                 .captures
                 .get(d(instruction))
-                .map(|name| format!("upvalue '{name}'")),
+                .map(|capture| format!("upvalue '{}'", capture.name)),
             Op::CELLGET => {
                 local_name(debug, d(instruction), index).map(|name| format!("local '{name}'"))
             }

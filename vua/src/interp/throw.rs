@@ -65,6 +65,11 @@ impl Core {
         debug.lines.get(index.saturating_sub(1)).copied()
     }
 
+    /// The source line at which a function's frame stands.
+    pub(crate) fn frame_line(&self, frame: Frame) -> Option<u32> {
+        Self::line_at(self.frame_proto(frame)?, frame.pc)
+    }
+
     /// `source:line:` of the `level`th Vua function from the innermost frame, where 0 is the running one; empty if there is none or it is a native.
     pub(crate) fn position(&self, level: usize) -> String {
         let mut frame = Frame {
@@ -81,6 +86,8 @@ impl Core {
         match self.frame_proto(frame) {
             Some(proto) => match (proto.debug(), Self::line_at(proto, frame.pc)) {
                 (Some(debug), Some(line)) => format!("{}:{}: ", debug.source, line),
+                // Stripped, as in Lua.
+                (Some(debug), None) => format!("{}:-1: ", debug.source),
                 _ => String::new(),
             },
             None => String::new(),
@@ -181,6 +188,7 @@ impl Core {
                         ) {
                             return self.entered(flow);
                         }
+                        self.give_up_loads(frame.base);
                         *frame.base.sub(2) = error.to_bits();
                         self.step = Step {
                             count,
@@ -199,6 +207,7 @@ impl Core {
                                 return self.shut();
                             }
                             (self.base, self.pc) = (base, pc);
+                            self.give_up_loads(self.stack);
                             self.fail_coroutine(coroutine, error);
                             return None;
                         }
@@ -243,6 +252,20 @@ impl Core {
                 Some(Exit::Failed)
             }
             None => Some(Exit::Cancelled),
+        }
+    }
+
+    /// An error is caught at `above`: modules that frames from there on were loading are not loaded.
+    fn give_up_loads(&self, above: *mut u64) {
+        if !self.engine.loads().is_empty()
+            && let Some(task) = self.task
+        {
+            let coroutine = task.fields().coroutine.get();
+            // SAFETY: both point into the stack in use.
+            let above = unsafe { above.offset_from(self.stack) } as usize;
+            self.engine.give_up_loads(|load| {
+                load.task == task && load.coroutine == coroutine && load.depth >= above
+            });
         }
     }
 
@@ -311,32 +334,10 @@ impl Core {
 
     /// The stack traceback from a frame outwards, through the spawn that started the task, in Lua's form.
     pub(crate) fn traceback(&self, innermost: Frame) -> String {
-        let mut text = String::from("stack traceback:");
-        let mut frames = 0usize;
-        let mut walk = Some(innermost);
-        while let Some(frame) = walk {
-            frames += 1;
-            // SAFETY: the stack is that of the running task.
-            walk = unsafe { frame.caller() };
-        }
-        let mut walk = Some(innermost);
-        let mut index = 0;
-        while let Some(frame) = walk {
-            // SAFETY: as above.
-            let caller = unsafe { frame.caller() };
-            if index < SHOWN || index + SHOWN + 1 >= frames {
-                let _ = write!(text, "\n\t{}", self.describe(frame, caller));
-            } else if index == SHOWN {
-                let _ = write!(
-                    text,
-                    "\n\t...\t(skipping {} levels)",
-                    frames - 2 * SHOWN - 1
-                );
-            }
-            index += 1;
-            walk = caller;
-        }
-        if let Some(task) = self.task {
+        let mut text = self.frames(Some(innermost));
+        if self.coroutine().is_none()
+            && let Some(task) = self.task
+        {
             let (function, pc) = task.fields().spawned_at.get();
             if let Some(closure) = function.as_closure()
                 && let (Some(debug), Some(line)) =
@@ -350,6 +351,36 @@ impl Core {
                     function_name(debug)
                 );
             }
+        }
+        text
+    }
+
+    /// The frames of a stack that does not change meanwhile, from one outwards.
+    pub(crate) fn frames(&self, innermost: Option<Frame>) -> String {
+        let mut text = String::from("stack traceback:");
+        let mut frames = 0usize;
+        let mut walk = innermost;
+        while let Some(frame) = walk {
+            frames += 1;
+            // SAFETY: the stack is at rest, says the caller.
+            walk = unsafe { frame.caller() };
+        }
+        let mut walk = innermost;
+        let mut index = 0;
+        while let Some(frame) = walk {
+            // SAFETY: as above.
+            let caller = unsafe { frame.caller() };
+            if frames <= 2 * SHOWN + 1 || index < SHOWN || index + SHOWN + 1 >= frames {
+                let _ = write!(text, "\n\t{}", self.describe(frame, caller));
+            } else if index == SHOWN {
+                let _ = write!(
+                    text,
+                    "\n\t...\t(skipping {} levels)",
+                    frames - 2 * SHOWN - 1
+                );
+            }
+            index += 1;
+            walk = caller;
         }
         text
     }

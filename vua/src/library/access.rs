@@ -390,20 +390,17 @@ impl Call<'_> {
         Ok(NativeFunction::new(&self.core.heap, function as *const (), name, captures)?.value())
     }
 
-    /// A closure of a verified main chunk, in the program's globals or another environment.
+    /// A closure of a verified function, in the program's globals or another environment.
     pub(crate) fn main_closure(
         &mut self,
-        function: &crate::bytecode::Function,
+        function: &alloc::sync::Arc<crate::bytecode::Function>,
         environment: Option<Value>,
     ) -> Result<Value, Throw> {
-        let closure = self.engine().closure(&self.core.heap, function)?;
-        if let Some(environment) = environment
-            && !function.captures.is_empty()
-        {
-            // SAFETY: a main chunk's only capture is its environment, a value; nobody else knows the closure yet.
-            unsafe { closure.set_capture(0, environment) };
-        }
-        Ok(closure.value())
+        let environment = environment.unwrap_or(self.globals());
+        Ok(self
+            .engine()
+            .closure(&self.core.heap, function, environment)?
+            .value())
     }
 
     /// A new table with room for `dense` keys from 1 on and `nodes` others, at most 2048 in all.

@@ -2,12 +2,14 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Builder;
 use super::access::Pace;
-use super::buffer::Buffer;
+use super::buffer::{Buffer, long_string};
 use super::table::is_function;
+use crate::bytecode::binary;
 use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
 use crate::value::Value;
@@ -44,10 +46,10 @@ fn shown_name(name: &[u8]) -> String {
     }
 }
 
-/// The function that a source text is, or nil and a message, in slots `at` and `at + 1`.
+/// The function that a source text or a binary chunk is, or nil and a message, in slots `at` and `at + 1`.
 ///
 /// The compiler runs to its end without a safepoint: sources are short next to what they do.
-fn compile(
+pub(super) fn compile(
     call: &mut Call<'_>,
     source: &[u8],
     name: &[u8],
@@ -56,9 +58,13 @@ fn compile(
     at: usize,
 ) -> Result<Next, Throw> {
     let shown = shown_name(name);
-    let binary = source.first() == Some(&0x1b);
-    if binary || !mode.contains(&b't') {
-        let kind = if binary { "binary" } else { "text" };
+    let is_binary = source.first() == Some(&binary::SIGNATURE[0]);
+    let (letter, kind) = if is_binary {
+        (b'b', "binary")
+    } else {
+        (b't', "text")
+    };
+    if !mode.contains(&letter) {
         let mode = String::from_utf8_lossy(mode);
         return refused(
             call,
@@ -66,17 +72,41 @@ fn compile(
             at,
         );
     }
-    let function = match crate::compile::compile(source, &shown) {
-        Ok(function) => function,
-        Err(diagnostics) => {
-            let text = diagnostics.first().map_or(String::new(), |d| d.one_line());
-            return refused(call, text, at);
-        }
+    let function = if is_binary {
+        binary::decode(source).map_err(|text| format!("{shown}: {text}"))
+    } else {
+        crate::compile::compile(source, &shown).map_err(|diagnostics| {
+            diagnostics
+                .first()
+                .map_or(String::new(), |diagnostic| diagnostic.one_line())
+        })
+    };
+    let function = match function {
+        Ok(function) => Arc::new(function),
+        Err(text) => return refused(call, text, at),
     };
     if let Err(error) = crate::bytecode::verify(&function) {
         return refused(call, format!("{shown}: bytecode refused: {error}"), at);
     }
     Ok(Next::One(call.main_closure(&function, environment)?))
+}
+
+/// `string.dump(function [, strip])`.
+pub(super) fn dump(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if !is_function(call.get(0)) {
+        return Err(call.type_error(0, "function"));
+    }
+    let Some(debug) = call
+        .get(0)
+        .as_closure()
+        .and_then(|closure| closure.proto().debug())
+    else {
+        return Err(call.message("unable to dump given function"));
+    };
+    let strip = call.get(1).is_truthy();
+    let bytes = binary::encode(debug, strip);
+    let at = call.count().max(2);
+    Ok(Next::One(long_string(call, &bytes, at)?))
 }
 
 fn refused(call: &mut Call<'_>, text: String, at: usize) -> Result<Next, Throw> {
@@ -143,15 +173,11 @@ fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
     compile(call, &source, name, mode, environment, CALLEE)
 }
 
-/// The content of the file that argument 0 names; or the message why there is none.
-fn read_file(call: &mut Call<'_>) -> Result<Result<(String, Vec<u8>), String>, Throw> {
-    let name = call.bytes_argument(0)?;
-    let Some(name) = name.to_utf8().map(String::from) else {
-        return Err(call.argument_error(0, "invalid file name"));
-    };
+/// The content of a file, or `None` if there is none.
+pub(super) fn read(call: &mut Call<'_>, name: &str) -> Result<Option<Vec<u8>>, Throw> {
     let mut source = Vec::new();
     let mut full = false;
-    let read = call.platform().read_file(&name, &mut |bytes| match source
+    let read = call.platform().read_file(name, &mut |bytes| match source
         .try_reserve_exact(bytes.len())
     {
         Ok(()) => source.extend_from_slice(bytes),
@@ -160,9 +186,18 @@ fn read_file(call: &mut Call<'_>) -> Result<Result<(String, Vec<u8>), String>, T
     if full {
         return Err(Throw::NeedMemory(NeedMemory { bytes: 1 << 20 }));
     }
-    Ok(match read {
-        Ok(()) => Ok((name, source)),
-        Err(_) => Err(format!("cannot open {name}")),
+    Ok(read.is_ok().then_some(source))
+}
+
+/// The name and the content of the file that argument 0 names; or the message why there is none.
+fn read_file(call: &mut Call<'_>) -> Result<Result<(String, Vec<u8>), String>, Throw> {
+    let name = call.bytes_argument(0)?;
+    let Some(name) = name.to_utf8().map(String::from) else {
+        return Err(call.argument_error(0, "invalid file name"));
+    };
+    Ok(match read(call, &name)? {
+        Some(source) => Ok((name, source)),
+        None => Err(format!("cannot open {name}")),
     })
 }
 

@@ -5,7 +5,7 @@
 //! | [`builder`] | how functions and tables of functions are defined |
 //! | [`access`] | reading and writing as a program would, metamethods included, from a native's steps |
 //! | [`buffer`] | text that is being put together |
-//! | [`base`], [`coroutine`], [`load`], [`string`], [`matching`], [`pack`], [`table`], [`sort`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
+//! | [`base`], [`coroutine`], [`load`], [`module`], [`debug`], [`string`], [`matching`], [`pack`], [`table`], [`sort`], [`math`], [`utf8`], [`io`], [`os`], [`screen`] | the libraries |
 //! | [`pattern`], [`format`] | patterns and `string.format`'s directives, which know no heap |
 //!
 //! Every native here keeps these rules:
@@ -19,11 +19,13 @@ pub(crate) mod base;
 pub(crate) mod buffer;
 mod builder;
 mod coroutine;
+mod debug;
 pub mod format;
 pub(crate) mod io;
 mod load;
 mod matching;
 mod math;
+pub(crate) mod module;
 mod os;
 mod pack;
 pub mod pattern;
@@ -44,11 +46,13 @@ pub fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -> Resul
     base::open(builder)?;
     coroutine::open(builder)?;
     load::open(builder)?;
+    debug::open(builder)?;
     string::open(builder)?;
     table::open(builder)?;
     math::open(builder)?;
     utf8::open(builder)?;
     io::open(builder)?;
     os::open(builder, platform)?;
-    screen::open(builder, platform)
+    screen::open(builder, platform)?;
+    module::open(builder)
 }

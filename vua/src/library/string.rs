@@ -7,7 +7,7 @@ use super::access::{BYTES, Pace};
 use super::base::{Shown, append, show, shown_result};
 use super::buffer::{Buffer, MAX_STRING, fill_at, long_string, unfilled};
 use super::format::{self, Directive};
-use super::{matching, pack};
+use super::{load, matching, pack};
 use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
 use crate::number::{self, Flags, Number};
@@ -20,6 +20,7 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
         &[
             ("byte", byte),
             ("char", char),
+            ("dump", load::dump),
             ("find", matching::find),
             ("format", format),
             ("gmatch", matching::gmatch),

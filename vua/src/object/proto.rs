@@ -11,7 +11,7 @@ use core::ptr::{NonNull, null};
 use core::sync::atomic::AtomicU32;
 
 use super::{Gc, Object};
-use crate::bytecode::{CaptureKind, CaptureSource, Constant, Function, LocalName};
+use crate::bytecode::{CaptureKind, CaptureSource, Constant, Function};
 use crate::heap::{Header, Heap, Kind, LocalHeap, NeedMemory};
 use crate::value::{Tag, Value};
 
@@ -24,23 +24,23 @@ pub struct CaptureDescriptor {
     pub kind: CaptureKind,
 }
 
-/// What only messages need.
+/// The compiled function that a prototype was loaded from: for messages, and for `string.dump`. It keeps the whole chunk.
 #[derive(Debug)]
 pub struct Debug {
-    /// The chunk's name.
-    pub source: Arc<str>,
-    /// The name it was declared with.
-    pub name: Option<Arc<str>>,
-    /// The line of its `function`; 0 for a main chunk.
-    pub line: u32,
-    /// The line of its `end`.
-    pub last_line: u32,
-    /// The source line of each word of the code.
-    pub lines: Vec<u32>,
-    /// Names of local variables.
-    pub locals: Vec<LocalName>,
-    /// Names of captures.
-    pub captures: Vec<Arc<str>>,
+    /// The function, inside `chunk`.
+    function: NonNull<Function>,
+    /// Its main chunk, which is never changed.
+    #[expect(dead_code, reason = "it keeps the function alive")]
+    chunk: Arc<Function>,
+}
+
+impl core::ops::Deref for Debug {
+    type Target = Function;
+
+    fn deref(&self) -> &Function {
+        // SAFETY: it lies in the chunk, which is kept and not changed.
+        unsafe { self.function.as_ref() }
+    }
 }
 
 /// A loaded function without its captures.
@@ -115,7 +115,7 @@ impl Proto {
         }
     }
 
-    /// Names and lines; a native function's prototype has none.
+    /// The compiled function; a native function's prototype has none.
     pub fn debug(&self) -> Option<&Debug> {
         // SAFETY: null, or a box that the prototype owns.
         unsafe { self.debug.as_ref() }
@@ -148,12 +148,22 @@ impl Proto {
         unsafe { core::slice::from_raw_parts(self.captures, self.captures_length as usize) }
     }
 
-    /// Loads a verified function and those declared in it; constants are interned.
+    /// Loads a verified main chunk and the functions declared in it; constants are interned.
     ///
     /// Passes no safepoint. When memory ends, what was made so far is left to the collector.
     pub fn load(
         local: &LocalHeap,
         heap: &Heap,
+        chunk: &Arc<Function>,
+    ) -> Result<NonNull<Proto>, NeedMemory> {
+        Self::load_function(local, heap, chunk, chunk)
+    }
+
+    /// Loads `function`, which is `chunk` or lies in it.
+    fn load_function(
+        local: &LocalHeap,
+        heap: &Heap,
+        chunk: &Arc<Function>,
         function: &Function,
     ) -> Result<NonNull<Proto>, NeedMemory> {
         let children_length = function.children.len();
@@ -164,7 +174,7 @@ impl Proto {
                 bytes: children_length * 8,
             })?;
         for child in &function.children {
-            children.push(Self::load(local, heap, child)?);
+            children.push(Self::load_function(local, heap, chunk, child)?);
         }
 
         let constants_at = size_of::<Proto>();
@@ -189,7 +199,16 @@ impl Proto {
                 Constant::String(bytes) => heap.intern(local, bytes)?.value(),
             });
         }
-        let debug = Self::load_debug(function)?;
+        // A vector of one is the way to a box that reports failure.
+        let mut debug = Vec::new();
+        debug.try_reserve_exact(1).map_err(|_| NeedMemory {
+            bytes: size_of::<Debug>(),
+        })?;
+        debug.push(Debug {
+            function: NonNull::from(function),
+            chunk: chunk.clone(),
+        });
+        let debug: Box<[Debug]> = debug.into_boxed_slice();
         let object = local.alloc_object(Kind::Proto, 0, bytes)?;
         let start = object.as_ptr().cast::<u8>();
         // SAFETY: the object is new, `bytes` long and ours alone; the four parts lie in it one after another, each aligned.
@@ -233,32 +252,6 @@ impl Proto {
             });
         }
         Ok(object.cast())
-    }
-
-    fn load_debug(function: &Function) -> Result<Box<[Debug]>, NeedMemory> {
-        fn copy<T, U: Clone>(from: &[T], get: impl Fn(&T) -> U) -> Result<Vec<U>, NeedMemory> {
-            let mut to = Vec::new();
-            to.try_reserve_exact(from.len()).map_err(|_| NeedMemory {
-                bytes: size_of_val(from),
-            })?;
-            to.extend(from.iter().map(get));
-            Ok(to)
-        }
-        // A vector of one is the way to a box that reports failure.
-        let mut debug = Vec::new();
-        debug.try_reserve_exact(1).map_err(|_| NeedMemory {
-            bytes: size_of::<Debug>(),
-        })?;
-        debug.push(Debug {
-            source: function.source.clone(),
-            name: function.name.clone(),
-            line: function.line,
-            last_line: function.last_line,
-            lines: copy(&function.lines, |line| *line)?,
-            locals: copy(&function.locals, Clone::clone)?,
-            captures: copy(&function.captures, |capture| capture.name.clone())?,
-        });
-        Ok(debug.into_boxed_slice())
     }
 }
 

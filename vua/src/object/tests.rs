@@ -209,7 +209,7 @@ fn prototypes_are_loaded_whole() {
     let child = sample();
     let mut parent = child.clone();
     parent.children = std::vec![child.clone(), child];
-    let proto = Proto::load(&local, heap, &parent).unwrap();
+    let proto = Proto::load(&local, heap, &parent.into()).unwrap();
     // SAFETY: it was just loaded.
     let proto = unsafe { proto.as_ref() };
     assert_eq!(proto.children().len(), 2);
@@ -236,7 +236,7 @@ fn prototypes_are_loaded_whole() {
         (debug.line, debug.lines.as_slice()),
         (2, [2, 3, 3].as_slice())
     );
-    assert_eq!(&*debug.captures[0], "x");
+    assert_eq!(&*debug.captures[0].name, "x");
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn the_collector_is_shown_every_object() {
         children: std::vec![function],
         ..sample()
     };
-    let proto = Proto::load(&local, heap, &parent).unwrap();
+    let proto = Proto::load(&local, heap, &parent.into()).unwrap();
     let closure = Closure::new(&local, proto, 1).unwrap();
     let cell = Cell::new(&local, members[5].value()).unwrap();
     // SAFETY: the function has one capture, a cell.

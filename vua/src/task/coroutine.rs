@@ -231,6 +231,15 @@ impl Gc<Coroutine> {
         task.is_some_and(|task| unsafe { task.as_ref() }.main.get() == self.as_ptr())
     }
 
+    /// The innermost frame of a coroutine at rest; `None` if it has not begun or has no stack.
+    pub(crate) fn innermost(self) -> Option<Frame> {
+        let fields = self.fields();
+        (fields.begun.get() && !fields.stack.get().is_null()).then(|| Frame {
+            base: fields.base.get(),
+            pc: fields.pc.get(),
+        })
+    }
+
     /// While it runs: the frame of the native that resumed it, and the coroutine that that belongs to.
     pub(crate) fn resumed_from(self) -> (Frame, Option<Gc<Coroutine>>) {
         let fields = self.fields();

@@ -52,6 +52,8 @@ pub enum WaitFor {
     Growth(Gc<Table>),
     /// A handshake, after which this task finishes the growth of the table that it began.
     Handshake(Gc<Table>),
+    /// The end of a module's loading by another task: [`Loads`](crate::library::module::Loads) knows it by this number.
+    Module(u64),
     /// Standard input.
     Input,
     /// A moment of the platform's time, in nanoseconds.

@@ -352,6 +352,13 @@ impl Core {
                 self.worker().after_handshake(task);
                 None
             }
+            WaitFor::Module(load) => {
+                if engine.loads().add_waiter(load, task) {
+                    None
+                } else {
+                    Some(task)
+                }
+            }
             WaitFor::Input => {
                 engine.add_reader(task);
                 None
@@ -380,6 +387,7 @@ impl Core {
     fn finish(&mut self, task: Gc<Task>, exit: Exit) -> Option<Gc<Task>> {
         let engine = self.engine;
         let fields = task.fields();
+        engine.give_up_loads(|load| load.task == task);
         let state = match exit {
             Exit::Finished => State::Done,
             Exit::Failed => State::Failed,
