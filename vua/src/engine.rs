@@ -200,11 +200,12 @@ impl Engine {
             Box::leak(Box::new(core::mem::MaybeUninit::uninit()));
         // SAFETY: nothing reads through this reference before the engine is written below.
         let engine: &'static Engine = unsafe { &*place.as_ptr() };
+        let index_name = names[Metamethod::Index as usize];
         let mut first = Some(local);
         let machines: Box<[&'static Machine]> = (0..platform.cpus())
             .map(|cpu| {
                 let local = first.take().unwrap_or_else(|| LocalHeap::new(heap, cpu));
-                let vm = Vm::new(Core::new(cpu, engine, local));
+                let vm = Vm::new(Core::new(cpu, engine, local), index_name);
                 &*Box::leak(Box::new(Machine(UnsafeCell::new(vm))))
             })
             .collect();
@@ -501,6 +502,14 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether a metatable has no such metamethod.
+    #[inline]
+    pub(crate) fn has_no(&self, metatable: Gc<Table>, event: Metamethod) -> bool {
+        metatable
+            .metamethod(event as u8, self.names[event as usize])
+            .is_nil()
     }
 
     /// The metamethod of the first operand, else of the second.

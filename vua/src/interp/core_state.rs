@@ -22,6 +22,8 @@ use crate::value::Value;
 pub(crate) struct Vm {
     /// The handlers, by opcode.
     pub dispatch: [Handler; 256],
+    /// `__index`, as a value.
+    pub index_name: Value,
     /// What other cores tell this one: looked at in every safepoint.
     pub control: Control,
     /// What only this core uses.
@@ -29,9 +31,10 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
-    pub(crate) fn new(core: Core) -> Vm {
+    pub(crate) fn new(core: Core, index_name: Value) -> Vm {
         Vm {
             dispatch: HANDLERS,
+            index_name,
             control: Control::new(),
             core,
         }

@@ -80,9 +80,12 @@ impl Core {
         limit: Value,
         step: Value,
     ) -> Result<Option<Value>, Leave> {
-        if let (Some(i), Some(end), Some(by)) =
-            (index.as_integer(), limit.as_integer(), step.as_integer())
-        {
+        if let (Some(i), Some(end)) = (index.as_integer(), limit.as_integer()) {
+            // `prepare` says why the step may be a float.
+            let by = match step.as_integer() {
+                Some(by) => by,
+                None => step.as_float().map_or(0, |by| by as i64),
+            };
             return match i.checked_add(by) {
                 Some(next) if if by > 0 { next <= end } else { next >= end } => {
                     Ok(Some(self.heap.integer(next)?))
@@ -117,7 +120,18 @@ pub(super) fn prepare(vm: &mut Vm, ins: u32) -> Flow {
             Range::Runs(start, limit, step) => {
                 put(base, 0, start);
                 put(base, 1, limit);
-                put(base, 2, step);
+                // `FORLOOP` takes an inline integer 1 for a sign that index and limit are inline. A step of 48 bits is exact as a float.
+                let all_inline =
+                    Value::both_inline_integers(start, limit) || !step.is_inline_integer();
+                put(
+                    base,
+                    2,
+                    if all_inline {
+                        step
+                    } else {
+                        Value::float(step.inline_payload() as f64)
+                    },
+                );
                 put(base, 3, start);
             }
         }

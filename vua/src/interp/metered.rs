@@ -12,8 +12,8 @@ use core::sync::atomic::AtomicU32;
 use super::core_state::Vm;
 use super::dispatch::{Exit, HANDLERS, Handler, closure_of, get};
 use crate::bytecode::instructions::{Op, a};
+use crate::object::Proto;
 use crate::turns::spans::Paths;
-use crate::value::Value;
 
 /// A core's count of instructions, while it counts.
 #[derive(Default)]
@@ -38,23 +38,22 @@ fn may_leave_before(ins: u32) -> bool {
 #[cold]
 #[inline(never)]
 unsafe extern "sysv64" fn switch(
-    ins: u32,
     pc: *const AtomicU32,
     base: *mut u64,
-    k: *const Value,
+    ins: u64,
+    k: *const Proto,
     vm: *mut Vm,
-    n: usize,
 ) -> Exit {
     // SAFETY: as for all handlers; the instruction lies before `pc`.
     unsafe {
         let core = &raw mut (*vm).core;
-        if !may_leave_before(ins) {
+        if !may_leave_before(ins as u32) {
             (*core).meter.executed += 1;
-            return HANDLERS[(ins & 0xff) as usize](ins, pc, base, k, vm, n);
+            return HANDLERS[(ins & 0xff) as usize](pc, base, ins, k, vm);
         }
         (*core).pc = pc.sub(1);
         (*core).base = base;
-        (*core).n = n;
+        (*core).n = (ins >> 32) as usize;
         Exit::Switched
     }
 }
@@ -63,22 +62,21 @@ macro_rules! metered {
     ($($(#[$doc:meta])* $name:ident($ins:ident, $base:ident, $vm:ident) $mark:block)*) => {$(
         $(#[$doc])*
         unsafe extern "sysv64" fn $name(
-            $ins: u32,
             pc: *const AtomicU32,
             $base: *mut u64,
-            k: *const Value,
+            $ins: u64,
+            k: *const Proto,
             $vm: *mut Vm,
-            n: usize,
         ) -> Exit {
             // SAFETY: as for all handlers: the arguments are handed on unchanged.
             unsafe {
                 let meter = &raw mut (*$vm).core.meter;
                 if (*meter).executed >= (*meter).stop {
-                    return switch($ins, pc, $base, k, $vm, n);
+                    return switch(pc, $base, $ins, k, $vm);
                 }
                 (*meter).executed += 1;
                 $mark
-                HANDLERS[($ins & 0xff) as usize]($ins, pc, $base, k, $vm, n)
+                HANDLERS[($ins & 0xff) as usize](pc, $base, $ins, k, $vm)
             }
         }
     )*};
@@ -101,7 +99,7 @@ metered! {
     /// `PJOIN`: the loop has ended, as far as this task ran it.
     joins(ins, base, vm) {
         if (*meter_of(vm)).paths.is_some() {
-            let latch = get(base, a(ins));
+            let latch = get(base, a(ins as u32));
             mark(vm, base, |paths, frame, executed| paths.loop_ended(frame, executed, latch));
         }
     }

@@ -14,7 +14,7 @@
 //! | [`metered`] | counting instructions, and stopping after some |
 //! | [`native`] | what native functions see |
 //!
-//! Handlers keep the state of the running function in six machine registers. Whatever is not a fast path saves `pc` and
+//! Handlers keep the state of the running function in five machine registers. Whatever is not a fast path saves `pc` and
 //! `base` in the [`Core`], runs an ordinary Rust function on it, and goes on from what that left there: the next
 //! instruction, a metamethod's first, a handler of an error.
 //!

@@ -157,6 +157,12 @@ impl Gc<Str> {
         if hash != 0 { hash } else { self.compute_hash() }
     }
 
+    /// Its hash if that was asked for before, else 0.
+    #[inline(always)]
+    pub(crate) fn known_hash(self) -> u32 {
+        self.header().word.load(Ordering::Relaxed)
+    }
+
     #[cold]
     fn compute_hash(self) -> u32 {
         let hash = Str::hash_of(self.bytes());

@@ -441,6 +441,22 @@ impl Gc<Table> {
         Ok(())
     }
 
+    /// Inserts a key that is an interned string and not there into a table of one task that has room for it; a hint where it is, or `None` and
+    /// nothing done.
+    ///
+    /// # Safety
+    /// `key` is a string whose hash was asked for before, and is not in the table; the table's header byte is 0 or that of a metatable.
+    #[inline(always)]
+    pub(crate) unsafe fn insert_constant(self, key: Value, value: Value) -> Option<u32> {
+        // SAFETY: a string, says the caller, and the table its task's alone.
+        let index = unsafe {
+            let hash = Gc::<crate::object::Str>::from_value_unchecked(key).known_hash();
+            self.node_block().insert(key, hash, value)?
+        };
+        self.forget_absent_metamethods();
+        Some(index & 0xffff)
+    }
+
     /// The slot of a key that has one, its value nil or not. `Ok(None)` if the key was never stored.
     ///
     /// A read-modify-write is a write: it must not land in a block of nodes that is being copied, so a key among the nodes of a growing

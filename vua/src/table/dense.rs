@@ -85,6 +85,12 @@ impl Gc<DenseBlock> {
         self.header().word.load(Ordering::Relaxed) as usize
     }
 
+    /// As [`capacity`](Self::capacity).
+    #[inline(always)]
+    pub(crate) fn length(self) -> u32 {
+        self.header().word.load(Ordering::Relaxed)
+    }
+
     /// The slot of key `index + 1`.
     #[inline(always)]
     pub(super) fn slot<'a>(self, index: usize) -> &'a AtomicU64 {
@@ -94,7 +100,7 @@ impl Gc<DenseBlock> {
 
     /// The value of key `index + 1`, below the capacity.
     #[inline(always)]
-    pub(super) fn get(self, index: usize) -> Value {
+    pub(crate) fn get(self, index: usize) -> Value {
         debug_assert!(index < self.capacity());
         // SAFETY: slots hold nothing but values.
         unsafe { Value::from_bits(self.slot(index).load(Ordering::Acquire)) }
@@ -102,7 +108,7 @@ impl Gc<DenseBlock> {
 
     /// Sets the value of key `index + 1`, below the capacity.
     #[inline(always)]
-    pub(super) fn set(self, index: usize, value: Value) {
+    pub(crate) fn set(self, index: usize, value: Value) {
         debug_assert!(index < self.capacity());
         self.slot(index).store(value.to_bits(), Ordering::Release);
     }

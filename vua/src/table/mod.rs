@@ -43,6 +43,7 @@ pub use access::SlotRef;
 pub use dense::DenseBlock;
 pub use grow::{GrowthStart, Retired};
 pub use iterate::{InvalidKey, Next};
+pub(crate) use nodes::Found;
 pub use nodes::{Node, NodeBlock};
 
 use crate::heap::{Header, Kind, LocalHeap, NeedMemory, SLICE, Visit, flags};
@@ -55,7 +56,7 @@ pub(crate) const INTEGER_NODES: u32 = 1;
 /// A table.
 #[repr(C)]
 pub struct Table {
-    /// [`Header::extra`] caches which metamethods are absent from this table when it is a metatable; the word is unused.
+    /// [`Header::extra`] caches which metamethods are absent from this table when it is a metatable; the word, where `__index` was last found.
     pub(crate) header: Header,
     /// The metatable, or null; to be looked at only if [`flags::METATABLE`] is set.
     pub(crate) metatable: AtomicPtr<Table>,
@@ -220,9 +221,28 @@ impl Gc<Table> {
     #[inline(always)]
     pub fn metamethod(self, event: u8, name: Value) -> Value {
         if self.header().extra.load(Ordering::Relaxed) & (1 << event) != 0 {
-            Value::NIL
+            return Value::NIL;
+        }
+        let node = self
+            .node_block()
+            .hinted(self.header().word.load(Ordering::Relaxed));
+        if node.key() == name {
+            node.value()
         } else {
             self.find_metamethod(event, name)
+        }
+    }
+
+    /// The table that this one, a metatable, has under `name`, which is `__index`, if it is where the last search found it.
+    #[inline(always)]
+    pub(crate) fn index_hinted(self, name: Value) -> Option<Gc<Table>> {
+        let node = self
+            .node_block()
+            .hinted(self.header().word.load(Ordering::Relaxed));
+        if node.key() == name {
+            node.value().as_table()
+        } else {
+            None
         }
     }
 
@@ -232,6 +252,10 @@ impl Gc<Table> {
             return Value::NIL;
         };
         if let Some(node) = self.node_block().find(&key::Lookup::string(name)) {
+            // Event 0, `__index`, is asked for with every method that is called.
+            if event == 0 {
+                self.header().word.store(node, Ordering::Relaxed);
+            }
             // A key whose value is nil is not remembered as absent: storing to it again takes the fast path, which does not
             // clear the bit. Only insertion does.
             return self.node_block().node(node).value();

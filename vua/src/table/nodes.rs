@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::key::{Compare, Lookup};
 use crate::heap::{Header, Kind, LocalHeap, NeedMemory, SLICE};
-use crate::object::Gc;
+use crate::object::{Gc, Str};
 use crate::value::Value;
 
 /// One key and its value.
@@ -39,6 +39,17 @@ pub struct NodeBlock {
 }
 
 const _: () = assert!(size_of::<NodeBlock>() == 16);
+
+/// Where an interned key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// In this node.
+    At(u32),
+    /// Nowhere.
+    Nothing,
+    /// A string of the same hash is there, perhaps of the same bytes.
+    Unknown,
+}
 
 /// In [`Header::extra`]: an iteration may hold the block, so only the collector can free it.
 pub(super) const ITERATED: u8 = 1;
@@ -158,7 +169,7 @@ impl Node {
     }
 
     #[inline(always)]
-    pub(super) fn set(&self, value: Value) {
+    pub(crate) fn set(&self, value: Value) {
         self.value.store(value.to_bits(), Ordering::Release);
     }
 
@@ -227,6 +238,37 @@ impl Gc<NodeBlock> {
                 return None;
             }
             index = next - 1;
+        }
+    }
+
+    /// The node that a hint says, whatever it holds.
+    #[inline(always)]
+    pub(crate) fn hinted<'a>(self, hint: u32) -> &'a Node {
+        self.node(hint & self.mask())
+    }
+
+    /// Where a key that is an interned string is.
+    ///
+    /// # Safety
+    /// It is a string, and its hash was asked for before.
+    #[inline(always)]
+    pub(crate) unsafe fn find_constant(self, key: Value) -> Found {
+        // SAFETY: a string, says the caller.
+        let hash = unsafe { Gc::<Str>::from_value_unchecked(key) }.known_hash();
+        let mut index = hash & self.mask();
+        loop {
+            let node = self.node(index);
+            if node.key() == key {
+                return Found::At(index);
+            }
+            // Free, or another key, unless it is a string of the same bytes that was not interned.
+            if node.hash() == hash {
+                return Found::Unknown;
+            }
+            match node.next.load(Ordering::Acquire) {
+                0 => return Found::Nothing,
+                next => index = next - 1,
+            }
         }
     }
 

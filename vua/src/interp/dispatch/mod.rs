@@ -11,21 +11,19 @@ use super::core_state::Vm;
 use super::frame::{Link, SLACK};
 use super::{call, close, index, loops, operate};
 use crate::bytecode::CaptureSource;
-use crate::bytecode::instructions::{Op, a, b, c, d, j, signed_d};
+use crate::bytecode::instructions::{self as operand, Op, j};
 use crate::heap::flags;
-use crate::object::{Cell, Closure, Gc};
+use crate::object::{Cell, Closure, Gc, Proto};
 use crate::table::Table;
 use crate::value::{Tag, Value};
 
-/// The instruction, the address of the next one, register 0, the constants, the core, and the number of arguments at a function's head.
-pub(crate) type Handler = unsafe extern "sysv64" fn(
-    u32,
-    *const AtomicU32,
-    *mut u64,
-    *const Value,
-    *mut Vm,
-    usize,
-) -> Exit;
+/// The address of the next instruction, register 0, the instruction, the running function's prototype, and the core.
+///
+/// The instruction is the low half of its word; at a function's head the high half is the number of arguments. It is the third
+/// argument because bits 8 to 15 of `rdx` are a register of their own to the machine; and there are five because what is left of the registers that
+/// a function need not save is then enough for most handlers.
+pub(crate) type Handler =
+    unsafe extern "sysv64" fn(*const AtomicU32, *mut u64, u64, *const Proto, *mut Vm) -> Exit;
 
 /// Why the interpreter was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +41,39 @@ pub(crate) enum Exit {
     Cancelled,
     /// The core was taken from the task, which goes on where it is when the core gets its next [turn](Vm::turn).
     Switched,
+}
+
+/// Operands of the instruction in the low half of a handler's argument.
+#[inline(always)]
+fn a(word: u64) -> usize {
+    operand::a(word as u32)
+}
+
+#[inline(always)]
+fn b(word: u64) -> usize {
+    operand::b(word as u32)
+}
+
+#[inline(always)]
+fn c(word: u64) -> usize {
+    operand::c(word as u32)
+}
+
+#[inline(always)]
+fn d(word: u64) -> usize {
+    operand::d(word as u32)
+}
+
+#[inline(always)]
+fn signed_d(word: u64) -> isize {
+    operand::signed_d(word as u32)
+}
+
+/// What instruction lies at an address.
+#[inline(always)]
+unsafe fn word_at(pc: *const AtomicU32) -> u64 {
+    // SAFETY: an instruction lies there.
+    unsafe { (*pc).load(Ordering::Relaxed) as u64 }
 }
 
 #[inline(always)]
@@ -69,10 +100,17 @@ unsafe fn get_integer(base: *const u64, register: usize) -> i64 {
     unsafe { *base.add(register) as i64 }
 }
 
+/// The first of a prototype's constants, as if they were slots.
 #[inline(always)]
-unsafe fn constant(k: *const Value, index: usize) -> Value {
+unsafe fn constants(k: *const Proto) -> *const u64 {
+    // SAFETY: they lie behind the prototype.
+    unsafe { k.add(1).cast() }
+}
+
+#[inline(always)]
+unsafe fn constant(k: *const Proto, index: usize) -> Value {
     // SAFETY: the verifier proved the index.
-    unsafe { *k.add(index) }
+    unsafe { get(constants(k), index) }
 }
 
 /// The closure that runs in the frame at `base`.
@@ -82,22 +120,29 @@ pub(crate) unsafe fn closure_of(base: *const u64) -> Gc<Closure> {
     unsafe { Gc::from_value_unchecked(Value::from_bits(*base.sub(2))) }
 }
 
-/// The constants of the function in the frame at `base`.
+/// The prototype of the function in the frame at `base`, which may be a native.
 #[inline(always)]
-pub(crate) unsafe fn constants_of(base: *const u64) -> *const Value {
-    // SAFETY: natives and closures begin alike, and a function's prototype lives with it.
+pub(crate) unsafe fn proto_of(base: *const u64) -> *const Proto {
+    // SAFETY: natives and closures begin alike.
     unsafe {
         let closure: *const Closure = Value::from_bits(*base.sub(2)).address().cast();
-        (*closure).proto.as_ref().constants
+        (*closure).proto.as_ptr()
     }
 }
 
 macro_rules! next {
+    ($pc:expr, $base:expr, $k:expr, $vm:expr) => {{
+        let pc: *const AtomicU32 = $pc;
+        let word = (*pc).load(Ordering::Relaxed);
+        let handler = *(*$vm).dispatch.get_unchecked((word & 0xff) as usize);
+        return handler(pc.add(1), $base, word as u64, $k, $vm);
+    }};
+    // To a function's head, with so many arguments.
     ($pc:expr, $base:expr, $k:expr, $vm:expr, $n:expr) => {{
         let pc: *const AtomicU32 = $pc;
         let word = (*pc).load(Ordering::Relaxed);
         let handler = *(*$vm).dispatch.get_unchecked((word & 0xff) as usize);
-        return handler(word, pc.add(1), $base, $k, $vm, $n);
+        return handler(pc.add(1), $base, word as u64 | ($n as u64) << 32, $k, $vm);
     }};
 }
 
@@ -107,7 +152,7 @@ unsafe fn resume(vm: *mut Vm) -> Exit {
     // SAFETY: whoever saved `pc` and `base` left them consistent.
     unsafe {
         let (pc, base, n) = ((*vm).core.pc, (*vm).core.base, (*vm).core.n);
-        let k = constants_of(base);
+        let k = proto_of(base);
         next!(pc, base, k, vm, n)
     }
 }
@@ -140,10 +185,10 @@ pub(crate) unsafe fn enter(vm: *mut Vm) -> Exit {
 }
 
 macro_rules! handlers {
-    ($($(#[$meta:meta])* $name:ident($ins:ident, $pc:ident, $base:ident, $k:ident, $vm:ident, $n:ident) $body:block)*) => {$(
+    ($($(#[$meta:meta])* $name:ident($ins:ident, $pc:ident, $base:ident, $k:ident, $vm:ident) $body:block)*) => {$(
         $(#[$meta])*
         #[allow(unused_variables, reason = "all handlers have the same signature")]
-        unsafe extern "sysv64" fn $name($ins: u32, $pc: *const AtomicU32, $base: *mut u64, $k: *const Value, $vm: *mut Vm, $n: usize) -> Exit {
+        pub(super) unsafe extern "sysv64" fn $name($pc: *const AtomicU32, $base: *mut u64, $ins: u64, $k: *const Proto, $vm: *mut Vm) -> Exit {
             // SAFETY: the verifier proved the operands of every instruction, and `pc`, `base`, `k` and `vm` are handed on from one to the next.
             unsafe { $body }
         }
@@ -155,13 +200,13 @@ macro_rules! slow {
     ($($name:ident => $function:path;)*) => {$(
         #[cold]
         #[inline(never)]
-        unsafe extern "sysv64" fn $name(ins: u32, pc: *const AtomicU32, base: *mut u64, _k: *const Value, vm: *mut Vm, n: usize) -> Exit {
+        unsafe extern "sysv64" fn $name(pc: *const AtomicU32, base: *mut u64, word: u64, _k: *const Proto, vm: *mut Vm) -> Exit {
             // SAFETY: as for all handlers.
             unsafe {
                 (*vm).core.pc = pc;
                 (*vm).core.base = base;
-                (*vm).core.n = n;
-                match run_slow(vm, ins, $function) {
+                (*vm).core.n = (word >> 32) as usize;
+                match run_slow(vm, word as u32, $function) {
                     None => resume(vm),
                     Some(exit) => exit,
                 }
@@ -201,75 +246,124 @@ slow! {
 }
 
 macro_rules! slow {
-    ($handler:ident, $ins:ident, $pc:ident, $base:ident, $k:ident, $vm:ident, $n:ident) => {
-        return $handler($ins, $pc, $base, $k, $vm, $n)
+    ($handler:ident, $ins:expr, $pc:ident, $base:ident, $k:ident, $vm:ident) => {
+        return $handler($pc, $base, $ins, $k, $vm)
     };
 }
 
+/// `+ - *`: two inline integers first, then two floats. Of two values that are not both floats one is, as a double, a NaN, and so is the sum; a
+/// result that is none needs no look at the operands.
 macro_rules! arithmetic {
-    ($($name:ident $name_k:ident $integer:ident $float:tt;)*) => {$(
+    ($($name:ident $name_k:ident $mixed:ident $mixed_k:ident $integer:ident $float:tt;)*) => {$(
         handlers! {
-            $name(ins, pc, base, k, vm, n) {
-                let (x, y) = (get(base, b(ins)), get(base, c(ins)));
-                if Value::both_inline_integers(x, y) {
-                    if let Some(z) = Value::$integer(x, y) {
+            $name(ins, pc, base, k, vm) {
+                if Value::is_inline_integer_at(base.add(b(ins))) && Value::is_inline_integer_at(base.add(c(ins))) {
+                    if let Some(z) = Value::$integer(get(base, b(ins)), get(base, c(ins))) {
                         put(base, a(ins), z);
-                        next!(pc, base, k, vm, n)
+                        next!(pc, base, k, vm)
                     }
-                } else if let (Some(x), Some(y)) = (x.as_float(), y.as_float()) {
-                    put(base, a(ins), Value::from_arithmetic(x $float y));
-                    next!(pc, base, k, vm, n)
+                    slow!(slow_binary, ins, pc, base, k, vm)
                 }
-                slow!(slow_binary, ins, pc, base, k, vm, n)
+                let z = get_float(base, b(ins)) $float get_float(base, c(ins));
+                if !z.is_nan() {
+                    put(base, a(ins), Value::from_arithmetic(z));
+                    next!(pc, base, k, vm)
+                }
+                slow!($mixed, ins, pc, base, k, vm)
             }
-            $name_k(ins, pc, base, k, vm, n) {
-                let (x, y) = (get(base, b(ins)), constant(k, c(ins)));
-                if Value::both_inline_integers(x, y) {
-                    if let Some(z) = Value::$integer(x, y) {
+            $name_k(ins, pc, base, k, vm) {
+                let y = constants(k).add(c(ins));
+                if Value::is_inline_integer_at(base.add(b(ins))) && Value::is_inline_integer_at(y) {
+                    if let Some(z) = Value::$integer(get(base, b(ins)), get(y, 0)) {
                         put(base, a(ins), z);
-                        next!(pc, base, k, vm, n)
+                        next!(pc, base, k, vm)
                     }
-                } else if let (Some(x), Some(y)) = (x.as_float(), y.as_float()) {
-                    put(base, a(ins), Value::from_arithmetic(x $float y));
-                    next!(pc, base, k, vm, n)
+                    slow!(slow_binary, ins, pc, base, k, vm)
                 }
-                slow!(slow_binary, ins, pc, base, k, vm, n)
+                let z = get_float(base, b(ins)) $float get_float(y, 0);
+                if !z.is_nan() {
+                    put(base, a(ins), Value::from_arithmetic(z));
+                    next!(pc, base, k, vm)
+                }
+                slow!($mixed_k, ins, pc, base, k, vm)
             }
         }
+        mixed! { $mixed $mixed_k $float }
     )*};
 }
 
-arithmetic! {
-    add addk inline_add +;
-    sub subk inline_sub -;
-    mul mulk inline_mul *;
+/// An operation of floats on a float and an integer, or on floats that make a NaN.
+macro_rules! mixed {
+    ($mixed:ident $mixed_k:ident $float:tt) => {
+        handlers! {
+            #[cold]
+            #[inline(never)]
+            $mixed(ins, pc, base, k, vm) {
+                if let (Some(x), Some(y)) = (inline_to_float(get(base, b(ins))), inline_to_float(get(base, c(ins)))) {
+                    put(base, a(ins), Value::float(x $float y));
+                    next!(pc, base, k, vm)
+                }
+                slow!(slow_binary, ins, pc, base, k, vm)
+            }
+            #[cold]
+            #[inline(never)]
+            $mixed_k(ins, pc, base, k, vm) {
+                if let (Some(x), Some(y)) = (inline_to_float(get(base, b(ins))), inline_to_float(constant(k, c(ins)))) {
+                    put(base, a(ins), Value::float(x $float y));
+                    next!(pc, base, k, vm)
+                }
+                slow!(slow_binary, ins, pc, base, k, vm)
+            }
+        }
+    };
 }
+
+/// The number that a value is, as a float, unless it is a boxed integer.
+#[inline(always)]
+fn inline_to_float(value: Value) -> Option<f64> {
+    if value.is_inline_integer() {
+        Some(value.inline_payload() as f64)
+    } else {
+        value.as_float()
+    }
+}
+
+mod table;
+
+use table::*;
+
+arithmetic! {
+    add addk add_mixed add_mixed_k inline_add +;
+    sub subk sub_mixed sub_mixed_k inline_sub -;
+    mul mulk mul_mixed mul_mixed_k inline_mul *;
+}
+
+mixed! { div_mixed div_mixed_k / }
 
 /// Integer operations with a fast path of their own for inline operands whose result is inline.
 macro_rules! integer_arithmetic {
     ($($name:ident $name_k:ident |$x:ident, $y:ident| $result:expr;)*) => {$(
         handlers! {
-            $name(ins, pc, base, k, vm, n) {
-                let (x, y) = (get(base, b(ins)), get(base, c(ins)));
-                if Value::both_inline_integers(x, y) {
-                    let ($x, $y) = (x.inline_payload(), y.inline_payload());
+            $name(ins, pc, base, k, vm) {
+                if Value::is_inline_integer_at(base.add(b(ins))) && Value::is_inline_integer_at(base.add(c(ins))) {
+                    let ($x, $y) = (get(base, b(ins)).inline_payload(), get(base, c(ins)).inline_payload());
                     if let Some(z) = $result {
                         put(base, a(ins), z);
-                        next!(pc, base, k, vm, n)
+                        next!(pc, base, k, vm)
                     }
                 }
-                slow!(slow_binary, ins, pc, base, k, vm, n)
+                slow!(slow_binary, ins, pc, base, k, vm)
             }
-            $name_k(ins, pc, base, k, vm, n) {
-                let (x, y) = (get(base, b(ins)), constant(k, c(ins)));
-                if Value::both_inline_integers(x, y) {
-                    let ($x, $y) = (x.inline_payload(), y.inline_payload());
+            $name_k(ins, pc, base, k, vm) {
+                let y = constants(k).add(c(ins));
+                if Value::is_inline_integer_at(base.add(b(ins))) && Value::is_inline_integer_at(y) {
+                    let ($x, $y) = (get(base, b(ins)).inline_payload(), get(y, 0).inline_payload());
                     if let Some(z) = $result {
                         put(base, a(ins), z);
-                        next!(pc, base, k, vm, n)
+                        next!(pc, base, k, vm)
                     }
                 }
-                slow!(slow_binary, ins, pc, base, k, vm, n)
+                slow!(slow_binary, ins, pc, base, k, vm)
             }
         }
     )*};
@@ -287,116 +381,109 @@ integer_arithmetic! {
 }
 
 handlers! {
-    div(ins, pc, base, k, vm, n) {
-        let (x, y) = (get(base, b(ins)), get(base, c(ins)));
-        if let (Some(x), Some(y)) = (x.as_float(), y.as_float()) {
-            put(base, a(ins), Value::from_arithmetic(x / y));
-            next!(pc, base, k, vm, n)
+    div(ins, pc, base, k, vm) {
+        let z = get_float(base, b(ins)) / get_float(base, c(ins));
+        if !z.is_nan() {
+            put(base, a(ins), Value::from_arithmetic(z));
+            next!(pc, base, k, vm)
         }
-        if Value::both_inline_integers(x, y) {
-            put(base, a(ins), Value::from_arithmetic(x.inline_payload() as f64 / y.inline_payload() as f64));
-            next!(pc, base, k, vm, n)
-        }
-        slow!(slow_binary, ins, pc, base, k, vm, n)
+        slow!(div_mixed, ins, pc, base, k, vm)
     }
-    divk(ins, pc, base, k, vm, n) {
-        let (x, y) = (get(base, b(ins)), constant(k, c(ins)));
-        if let (Some(x), Some(y)) = (x.as_float(), y.as_float()) {
-            put(base, a(ins), Value::from_arithmetic(x / y));
-            next!(pc, base, k, vm, n)
+    divk(ins, pc, base, k, vm) {
+        let z = get_float(base, b(ins)) / get_float(constants(k), c(ins));
+        if !z.is_nan() {
+            put(base, a(ins), Value::from_arithmetic(z));
+            next!(pc, base, k, vm)
         }
-        if Value::both_inline_integers(x, y) {
-            put(base, a(ins), Value::from_arithmetic(x.inline_payload() as f64 / y.inline_payload() as f64));
-            next!(pc, base, k, vm, n)
-        }
-        slow!(slow_binary, ins, pc, base, k, vm, n)
+        slow!(div_mixed_k, ins, pc, base, k, vm)
     }
-    neg(ins, pc, base, k, vm, n) {
+    neg(ins, pc, base, k, vm) {
         let x = get(base, d(ins));
         if let Some(f) = x.as_float() {
             put(base, a(ins), Value::float(-f));
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
         if x.is_inline_integer() && let Some(z) = Value::inline_integer(-x.inline_payload()) {
             put(base, a(ins), z);
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        slow!(slow_unary, ins, pc, base, k, vm, n)
+        slow!(slow_unary, ins, pc, base, k, vm)
     }
-    bnot(ins, pc, base, k, vm, n) {
+    bnot(ins, pc, base, k, vm) {
         let x = get(base, d(ins));
         if x.is_inline_integer() && let Some(z) = Value::inline_integer(!x.inline_payload()) {
             put(base, a(ins), z);
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        slow!(slow_unary, ins, pc, base, k, vm, n)
+        slow!(slow_unary, ins, pc, base, k, vm)
     }
-    not(ins, pc, base, k, vm, n) {
+    not(ins, pc, base, k, vm) {
         put(base, a(ins), Value::boolean(!get(base, d(ins)).is_truthy()));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
 
-    mov(ins, pc, base, k, vm, n) {
+    mov(ins, pc, base, k, vm) {
         put(base, a(ins), get(base, d(ins)));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    kval(ins, pc, base, k, vm, n) {
+    kval(ins, pc, base, k, vm) {
         put(base, a(ins), constant(k, d(ins)));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    kint(ins, pc, base, k, vm, n) {
+    kint(ins, pc, base, k, vm) {
         put(base, a(ins), Value::small(signed_d(ins) as i32));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    knil(ins, pc, base, k, vm, n) {
+    knil(ins, pc, base, k, vm) {
         let mut register = a(ins);
         while register <= d(ins) {
             put(base, register, Value::NIL);
             register += 1;
         }
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    kbool(ins, pc, base, k, vm, n) {
+    kbool(ins, pc, base, k, vm) {
         put(base, a(ins), Value::boolean(d(ins) != 0));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
 
-    jmp(ins, pc, base, k, vm, n) {
-        next!(pc.offset(j(ins)), base, k, vm, n)
+    jmp(ins, pc, base, k, vm) {
+        next!(pc.offset(j(ins as u32)), base, k, vm)
     }
-    loop_back(ins, pc, base, k, vm, n) {
-        let pc = pc.offset(j(ins));
+    loop_back(ins, pc, base, k, vm) {
+        let pc = pc.offset(j(ins as u32));
         if (*vm).control.poll.load(Ordering::Relaxed) != 0 {
-            slow!(slow_poll, ins, pc, base, k, vm, n)
+            slow!(slow_poll, ins, pc, base, k, vm)
         }
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
 }
 
 /// Takes the `JMP` at `pc` if the condition holds, else skips it.
 macro_rules! branch {
-    ($condition:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $n:ident) => {{
+    ($condition:expr, $pc:ident, $base:ident, $k:ident, $vm:ident) => {{
         let pc = if $condition {
             $pc.add(1).offset(j((*$pc).load(Ordering::Relaxed)))
         } else {
             $pc.add(1)
         };
-        next!(pc, $base, $k, $vm, $n)
+        next!(pc, $base, $k, $vm)
     }};
 }
 
 macro_rules! comparison {
     ($($name:ident $op:tt $negate:tt;)*) => {$(
         handlers! {
-            $name(ins, pc, base, k, vm, n) {
-                let (x, y) = (get(base, a(ins)), get(base, d(ins)));
-                if Value::both_inline_integers(x, y) {
-                    branch!((x.inline_payload() $op y.inline_payload()) ^ $negate, pc, base, k, vm, n)
+            $name(ins, pc, base, k, vm) {
+                if Value::is_inline_integer_at(base.add(a(ins))) && Value::is_inline_integer_at(base.add(d(ins))) {
+                    branch!((get(base, a(ins)).inline_order() $op get(base, d(ins)).inline_order()) ^ $negate, pc, base, k, vm)
                 }
-                if let (Some(x), Some(y)) = (x.as_float(), y.as_float()) {
-                    branch!((x $op y) ^ $negate, pc, base, k, vm, n)
+                // Whatever is no float is a NaN as a double.
+                let (x, y) = (get_float(base, a(ins)), get_float(base, d(ins)));
+                if !x.is_nan() && !y.is_nan() {
+                    branch!((x $op y) ^ $negate, pc, base, k, vm)
                 }
-                slow!(slow_compare, ins, pc, base, k, vm, n)
+                slow!(slow_compare, ins, pc, base, k, vm)
             }
         }
     )*};
@@ -412,16 +499,17 @@ comparison! {
 macro_rules! comparison_immediate {
     ($($name:ident $op:tt $negate:tt;)*) => {$(
         handlers! {
-            $name(ins, pc, base, k, vm, n) {
-                let x = get(base, a(ins));
-                let y = signed_d(ins) as i64;
-                if x.is_inline_integer() {
-                    branch!((x.inline_payload() $op y) ^ $negate, pc, base, k, vm, n)
+            $name(ins, pc, base, k, vm) {
+                if Value::is_inline_integer_at(base.add(a(ins))) {
+                    // The integer and the operand, both times 2^16.
+                    let y = (ins as i32 as i64) & !0xffff;
+                    branch!((get(base, a(ins)).inline_order() $op y) ^ $negate, pc, base, k, vm)
                 }
-                if let Some(x) = x.as_float() {
-                    branch!((x $op y as f64) ^ $negate, pc, base, k, vm, n)
+                let x = get_float(base, a(ins));
+                if !x.is_nan() {
+                    branch!((x $op signed_d(ins) as f64) ^ $negate, pc, base, k, vm)
                 }
-                slow!(slow_compare, ins, pc, base, k, vm, n)
+                slow!(slow_compare, ins, pc, base, k, vm)
             }
         }
     )*};
@@ -438,126 +526,106 @@ comparison_immediate! {
     isngei >= true;
 }
 
-/// Whether two values are equal, if that can be said without looking into objects.
-#[inline(always)]
-fn equal_at_sight(x: Value, y: Value) -> Option<bool> {
-    if x.is_float() && y.is_float() {
-        return Some(x.as_float() == y.as_float());
-    }
-    if x == y {
-        return Some(true);
-    }
-    // Different inline integers, specials, or an inline value against a reference that is no number.
-    let references = x.is_reference() && y.is_reference();
-    let no_numbers = !x.is_number() && !y.is_number();
-    if Value::both_inline_integers(x, y) || (no_numbers && !references) {
-        Some(false)
-    } else {
-        None
-    }
-}
-
 handlers! {
-    iseq(ins, pc, base, k, vm, n) {
-        match equal_at_sight(get(base, a(ins)), get(base, d(ins))) {
-            Some(equal) => branch!(equal, pc, base, k, vm, n),
-            None => slow!(slow_compare, ins, pc, base, k, vm, n),
+    iseq(ins, pc, base, k, vm) {
+        match get(base, a(ins)).equal_at_sight(get(base, d(ins))) {
+            Some(equal) => branch!(equal, pc, base, k, vm),
+            None => slow!(slow_compare, ins, pc, base, k, vm),
         }
     }
-    isne(ins, pc, base, k, vm, n) {
-        match equal_at_sight(get(base, a(ins)), get(base, d(ins))) {
-            Some(equal) => branch!(!equal, pc, base, k, vm, n),
-            None => slow!(slow_compare, ins, pc, base, k, vm, n),
+    isne(ins, pc, base, k, vm) {
+        match get(base, a(ins)).equal_at_sight(get(base, d(ins))) {
+            Some(equal) => branch!(!equal, pc, base, k, vm),
+            None => slow!(slow_compare, ins, pc, base, k, vm),
         }
     }
-    iseqk(ins, pc, base, k, vm, n) {
-        match equal_at_sight(get(base, a(ins)), constant(k, d(ins))) {
-            Some(equal) => branch!(equal, pc, base, k, vm, n),
-            None => slow!(slow_compare, ins, pc, base, k, vm, n),
+    iseqk(ins, pc, base, k, vm) {
+        match get(base, a(ins)).equal_at_sight(constant(k, d(ins))) {
+            Some(equal) => branch!(equal, pc, base, k, vm),
+            None => slow!(slow_compare, ins, pc, base, k, vm),
         }
     }
-    isnek(ins, pc, base, k, vm, n) {
-        match equal_at_sight(get(base, a(ins)), constant(k, d(ins))) {
-            Some(equal) => branch!(!equal, pc, base, k, vm, n),
-            None => slow!(slow_compare, ins, pc, base, k, vm, n),
+    isnek(ins, pc, base, k, vm) {
+        match get(base, a(ins)).equal_at_sight(constant(k, d(ins))) {
+            Some(equal) => branch!(!equal, pc, base, k, vm),
+            None => slow!(slow_compare, ins, pc, base, k, vm),
         }
     }
-    ist(ins, pc, base, k, vm, n) { branch!(get(base, d(ins)).is_truthy(), pc, base, k, vm, n) }
-    isf(ins, pc, base, k, vm, n) { branch!(!get(base, d(ins)).is_truthy(), pc, base, k, vm, n) }
-    istc(ins, pc, base, k, vm, n) {
+    ist(ins, pc, base, k, vm) { branch!(get(base, d(ins)).is_truthy(), pc, base, k, vm) }
+    isf(ins, pc, base, k, vm) { branch!(!get(base, d(ins)).is_truthy(), pc, base, k, vm) }
+    istc(ins, pc, base, k, vm) {
         let x = get(base, d(ins));
         if x.is_truthy() {
             put(base, a(ins), x);
         }
-        branch!(x.is_truthy(), pc, base, k, vm, n)
+        branch!(x.is_truthy(), pc, base, k, vm)
     }
-    isfc(ins, pc, base, k, vm, n) {
+    isfc(ins, pc, base, k, vm) {
         let x = get(base, d(ins));
         if !x.is_truthy() {
             put(base, a(ins), x);
         }
-        branch!(!x.is_truthy(), pc, base, k, vm, n)
+        branch!(!x.is_truthy(), pc, base, k, vm)
     }
 
-    concat(ins, pc, base, k, vm, n) { slow!(slow_concat, ins, pc, base, k, vm, n) }
-    len(ins, pc, base, k, vm, n) { slow!(slow_length, ins, pc, base, k, vm, n) }
-    pow(ins, pc, base, k, vm, n) { slow!(slow_binary, ins, pc, base, k, vm, n) }
+    concat(ins, pc, base, k, vm) { slow!(slow_concat, ins, pc, base, k, vm) }
+    pow(ins, pc, base, k, vm) { slow!(slow_binary, ins, pc, base, k, vm) }
 
-    getcap(ins, pc, base, k, vm, n) {
+    getcap(ins, pc, base, k, vm) {
         put(base, a(ins), closure_of(base).capture(d(ins)));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    getcell(ins, pc, base, k, vm, n) {
+    getcell(ins, pc, base, k, vm) {
         let cell: Gc<Cell> = Gc::from_value_unchecked(closure_of(base).capture(d(ins)));
         put(base, a(ins), cell.get());
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    setcell(ins, pc, base, k, vm, n) {
+    setcell(ins, pc, base, k, vm) {
         let cell: Gc<Cell> = Gc::from_value_unchecked(closure_of(base).capture(d(ins)));
         if cell.header().flags() == 0 {
             cell.set(get(base, a(ins)));
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        slow!(slow_cell, ins, pc, base, k, vm, n)
+        slow!(slow_cell, ins, pc, base, k, vm)
     }
-    newcell(ins, pc, base, k, vm, n) {
+    newcell(ins, pc, base, k, vm) {
         match Cell::new(&(*vm).core.heap, get(base, d(ins))) {
             Ok(cell) => {
                 put(base, a(ins), cell.value());
-                next!(pc, base, k, vm, n)
+                next!(pc, base, k, vm)
             }
-            Err(_) => slow!(slow_allocate, ins, pc, base, k, vm, n),
+            Err(_) => slow!(slow_allocate, ins, pc, base, k, vm),
         }
     }
-    cellget(ins, pc, base, k, vm, n) {
+    cellget(ins, pc, base, k, vm) {
         let cell: Gc<Cell> = Gc::from_value_unchecked(get(base, d(ins)));
         put(base, a(ins), cell.get());
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    cellset(ins, pc, base, k, vm, n) {
+    cellset(ins, pc, base, k, vm) {
         let cell: Gc<Cell> = Gc::from_value_unchecked(get(base, a(ins)));
         if cell.header().flags() == 0 {
             cell.set(get(base, d(ins)));
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        slow!(slow_cell, ins, pc, base, k, vm, n)
+        slow!(slow_cell, ins, pc, base, k, vm)
     }
-    fnew(ins, pc, base, k, vm, n) {
+    fnew(ins, pc, base, k, vm) {
         match new_closure(vm, base, d(ins)) {
             Some(closure) => {
                 put(base, a(ins), closure.value());
-                next!(pc, base, k, vm, n)
+                next!(pc, base, k, vm)
             }
-            None => slow!(slow_allocate, ins, pc, base, k, vm, n),
+            None => slow!(slow_allocate, ins, pc, base, k, vm),
         }
     }
-    tnew(ins, pc, base, k, vm, n) {
+    tnew(ins, pc, base, k, vm) {
         match new_table(vm, d(ins)) {
             Some(table) => {
                 put(base, a(ins), table.value());
-                next!(pc, base, k, vm, n)
+                next!(pc, base, k, vm)
             }
-            None => slow!(slow_allocate, ins, pc, base, k, vm, n),
+            None => slow!(slow_allocate, ins, pc, base, k, vm),
         }
     }
 }
@@ -602,237 +670,144 @@ unsafe fn new_closure(vm: *mut Vm, base: *mut u64, index: usize) -> Option<Gc<Cl
     }
 }
 
-/// Reads the extension word's constant, a string.
-macro_rules! field {
-    ($pc:ident, $k:ident) => {
-        constant($k, ((*$pc).load(Ordering::Relaxed) & 0xffff) as usize)
-    };
-}
-
-/// The value of a string field, with the slot hint in the extension word at `pc`; nil if there is none.
-#[inline(always)]
-unsafe fn get_field(table: Gc<Table>, key: Value, pc: *const AtomicU32) -> Value {
-    // SAFETY: the verifier proved that the word is an extension and the constant a string.
-    unsafe {
-        let word = (*pc).load(Ordering::Relaxed);
-        let mut hint = (word >> 16) as u16;
-        let value = table.get_str(key, &mut hint);
-        if hint != (word >> 16) as u16 {
-            (*pc).store((word & 0xffff) | (hint as u32) << 16, Ordering::Relaxed);
-        }
-        value
-    }
-}
-
-/// Stores into a string field that is there, with the slot hint at `pc`.
-#[inline(always)]
-unsafe fn set_field(table: Gc<Table>, key: Value, value: Value, pc: *const AtomicU32) -> bool {
-    // SAFETY: as for `get_field`.
-    unsafe {
-        let word = (*pc).load(Ordering::Relaxed);
-        let mut hint = (word >> 16) as u16;
-        let done = table.set_str_existing(key, value, &mut hint);
-        if hint != (word >> 16) as u16 {
-            (*pc).store((word & 0xffff) | (hint as u32) << 16, Ordering::Relaxed);
-        }
-        done
-    }
-}
-
-/// Whether nil, just read from this table, is the answer: no metatable that might know better.
-#[inline(always)]
-fn nil_is_final(table: Gc<Table>) -> bool {
-    table.header().flags() & flags::METATABLE == 0
-}
-
 handlers! {
-    gget(ins, pc, base, k, vm, n) {
-        if let Some(table) = closure_of(base).capture(0).as_table() {
-            let value = get_field(table, field!(pc, k), pc);
-            if !value.is_nil() || nil_is_final(table) {
-                put(base, a(ins), value);
-                next!(pc.add(1), base, k, vm, n)
-            }
-        }
-        slow!(slow_get, ins, pc, base, k, vm, n)
-    }
-    gset(ins, pc, base, k, vm, n) {
-        if let Some(table) = closure_of(base).capture(0).as_table() && table.header().flags() == 0
-            && set_field(table, field!(pc, k), get(base, a(ins)), pc) {
-            next!(pc.add(1), base, k, vm, n)
-        }
-        slow!(slow_set, ins, pc, base, k, vm, n)
-    }
-    tget(ins, pc, base, k, vm, n) {
-        let key = get(base, c(ins));
-        if let Some(table) = get(base, b(ins)).as_table() {
-            let value = if key.is_inline_integer() { table.get_int(key.inline_payload()) } else { table.get(key) };
-            if !value.is_nil() || nil_is_final(table) {
-                put(base, a(ins), value);
-                next!(pc, base, k, vm, n)
-            }
-        }
-        slow!(slow_get, ins, pc, base, k, vm, n)
-    }
-    tgets(ins, pc, base, k, vm, n) {
-        if let Some(table) = get(base, b(ins)).as_table() {
-            let value = get_field(table, field!(pc, k), pc);
-            if !value.is_nil() || nil_is_final(table) {
-                put(base, a(ins), value);
-                next!(pc.add(1), base, k, vm, n)
-            }
-        }
-        slow!(slow_get, ins, pc, base, k, vm, n)
-    }
-    tgeti(ins, pc, base, k, vm, n) {
-        if let Some(table) = get(base, b(ins)).as_table() {
-            let value = table.get_int(c(ins) as i64);
-            if !value.is_nil() || nil_is_final(table) {
-                put(base, a(ins), value);
-                next!(pc, base, k, vm, n)
-            }
-        }
-        slow!(slow_get, ins, pc, base, k, vm, n)
-    }
-    tset(ins, pc, base, k, vm, n) {
-        let key = get(base, c(ins));
-        if let Some(table) = get(base, b(ins)).as_table() && table.header().flags() == 0 && key.is_inline_integer()
-            && table.set_dense(key.inline_payload(), get(base, a(ins))) {
-            next!(pc, base, k, vm, n)
-        }
-        slow!(slow_set, ins, pc, base, k, vm, n)
-    }
-    tsets(ins, pc, base, k, vm, n) {
-        if let Some(table) = get(base, b(ins)).as_table() && table.header().flags() == 0
-            && set_field(table, field!(pc, k), get(base, a(ins)), pc) {
-            next!(pc.add(1), base, k, vm, n)
-        }
-        slow!(slow_set, ins, pc, base, k, vm, n)
-    }
-    tseti(ins, pc, base, k, vm, n) {
-        if let Some(table) = get(base, b(ins)).as_table() && table.header().flags() == 0
-            && table.set_dense(c(ins) as i64, get(base, a(ins))) {
-            next!(pc, base, k, vm, n)
-        }
-        slow!(slow_set, ins, pc, base, k, vm, n)
-    }
-    tlist(ins, pc, base, k, vm, n) { slow!(slow_list, ins, pc, base, k, vm, n) }
-    self_(ins, pc, base, k, vm, n) {
-        let object = get(base, b(ins));
-        put(base, a(ins) + 2, object);
-        if let Some(table) = object.as_table() {
-            let key = field!(pc, k);
-            let value = get_field(table, key, pc);
-            if !value.is_nil() {
-                put(base, a(ins), value);
-                next!(pc.add(1), base, k, vm, n)
-            }
-        }
-        slow!(slow_get, ins, pc, base, k, vm, n)
-    }
-
-    call(ins, pc, base, k, vm, n) {
-        let function = get(base, a(ins));
-        if function.has_tag(Tag::Function) {
+    tlist(ins, pc, base, k, vm) { slow!(slow_list, ins, pc, base, k, vm) }
+    call(ins, pc, base, k, vm) {
+        if Value::has_tag_at(base.add(a(ins)), Tag::Function) {
+            let function = get(base, a(ins));
             let callee = base.add(a(ins) + 2);
             *callee.sub(1) = Link::Vua(pc).encode();
             let closure: *const Closure = function.address().cast();
-            next!((*closure).entry, callee, k, vm, b(ins))
+            next!((*closure).entry, callee, (*closure).proto.as_ptr(), vm, b(ins))
         }
-        slow!(slow_call, ins, pc, base, k, vm, n)
+        slow!(slow_call, ins, pc, base, k, vm)
     }
-    callm(ins, pc, base, k, vm, n) {
-        let function = get(base, a(ins));
-        if function.has_tag(Tag::Function) {
+    callm(ins, pc, base, k, vm) {
+        if Value::has_tag_at(base.add(a(ins)), Tag::Function) {
+            let function = get(base, a(ins));
             let callee = base.add(a(ins) + 2);
             *callee.sub(1) = Link::Vua(pc).encode();
             let closure: *const Closure = function.address().cast();
-            next!((*closure).entry, callee, k, vm, b(ins) + (*vm).core.open)
+            next!((*closure).entry, callee, (*closure).proto.as_ptr(), vm, b(ins) + (*vm).core.open)
         }
-        slow!(slow_call, ins, pc, base, k, vm, n)
+        slow!(slow_call, ins, pc, base, k, vm)
     }
-    tail(ins, pc, base, k, vm, n) { slow!(slow_tail, ins, pc, base, k, vm, n) }
+    tail(ins, pc, base, k, vm) { slow!(slow_tail, ins, pc, base, k, vm) }
 
-    func(ins, pc, base, k, vm, n) {
+    func(ins, pc, base, k, vm) {
         let registers = a(ins);
         if (*vm).control.poll.load(Ordering::Relaxed) != 0 || base.add(registers + SLACK) > (*vm).core.stack_end {
-            slow!(slow_enter, ins, pc, base, k, vm, n)
+            slow!(slow_enter, ins, pc, base, k, vm)
         }
-        let parameters = d(ins);
-        let mut slot = base.add(if n < parameters { n } else { parameters });
+        // Two at a time and perhaps one too many: above every frame slots are free.
+        let (given, parameters) = ((ins >> 32) as usize, d(ins));
+        let mut slot = base.add(if given < parameters { given } else { parameters });
         let end = base.add(registers);
         while slot < end {
             *slot = Value::NIL.to_bits();
-            slot = slot.add(1);
+            *slot.add(1) = Value::NIL.to_bits();
+            slot = slot.add(2);
         }
-        let k = constants_of(base);
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    funcv(ins, pc, base, k, vm, n) { slow!(slow_variadic, ins, pc, base, k, vm, n) }
-    native(ins, pc, base, k, vm, n) { slow!(slow_native, ins, pc, base, k, vm, n) }
+    funcv(ins, pc, base, k, vm) { slow!(slow_variadic, ins, pc, base, k, vm) }
+    native(ins, pc, base, k, vm) { slow!(slow_native, ins, pc, base, k, vm) }
 
-    ret0(ins, pc, base, k, vm, n) {
+    ret0(ins, pc, base, k, vm) {
         if let Link::Vua(after) = Link::decode(*base.sub(1)) {
-            let call = (*after.sub(1)).load(Ordering::Relaxed);
-            let wanted = c(call);
-            if wanted != 0 {
+            let call = word_at(after.sub(1));
+            if c(call) == 1 {
                 let caller = base.sub(2 + a(call));
-                let mut i = 1;
-                while i < wanted {
-                    *base.sub(2).add(i - 1) = Value::NIL.to_bits();
-                    i += 1;
-                }
-                next!(after, caller, constants_of(caller), vm, n)
+                next!(after, caller, proto_of(caller), vm)
             }
         }
-        slow!(slow_return, ins, pc, base, k, vm, n)
+        slow!(slow_return, ins, pc, base, k, vm)
     }
-    ret1(ins, pc, base, k, vm, n) {
+    ret1(ins, pc, base, k, vm) {
         if let Link::Vua(after) = Link::decode(*base.sub(1)) {
-            let call = (*after.sub(1)).load(Ordering::Relaxed);
-            let wanted = c(call);
-            if wanted != 0 {
+            let call = word_at(after.sub(1));
+            if c(call) == 2 {
+                *base.sub(2) = *base.add(a(ins));
                 let caller = base.sub(2 + a(call));
-                let value = *base.add(a(ins));
-                if wanted > 1 {
-                    *base.sub(2) = value;
-                    let mut i = 2;
-                    while i < wanted {
-                        *base.sub(2).add(i - 1) = Value::NIL.to_bits();
-                        i += 1;
-                    }
-                }
-                next!(after, caller, constants_of(caller), vm, n)
+                next!(after, caller, proto_of(caller), vm)
             }
         }
-        slow!(slow_return, ins, pc, base, k, vm, n)
+        slow!(return_some, ins, pc, base, k, vm)
     }
-    ret(ins, pc, base, k, vm, n) { slow!(slow_return, ins, pc, base, k, vm, n) }
-    varg(ins, pc, base, k, vm, n) { slow!(slow_vararg, ins, pc, base, k, vm, n) }
-    tbc(ins, pc, base, k, vm, n) {
+    ret(ins, pc, base, k, vm) { slow!(return_some, ins, pc, base, k, vm) }
+    // `RET` and `RET1` to a plain call that wants whatever number of results.
+    #[cold]
+    #[inline(never)]
+    return_some(ins, pc, base, k, vm) {
+        if let Link::Vua(after) = Link::decode(*base.sub(1)) {
+            let call = word_at(after.sub(1));
+            let given = if ins & 0xff == Op::RET1 as u64 { 1 } else { d(ins) };
+            let (from, to) = (base.add(a(ins)), base.sub(2));
+            let wanted = if c(call) == 0 {
+                (*vm).core.open = given;
+                given
+            } else {
+                c(call) - 1
+            };
+            let mut i = 0;
+            while i < wanted {
+                *to.add(i) = if i < given { *from.add(i) } else { Value::NIL.to_bits() };
+                i += 1;
+            }
+            let caller = base.sub(2 + a(call));
+            next!(after, caller, proto_of(caller), vm)
+        }
+        slow!(slow_return, ins, pc, base, k, vm)
+    }
+    retm(ins, pc, base, k, vm) { slow!(slow_return, ins, pc, base, k, vm) }
+    varg(ins, pc, base, k, vm) { slow!(slow_vararg, ins, pc, base, k, vm) }
+    tbc(ins, pc, base, k, vm) {
         if get(base, a(ins)).is_truthy() {
-            slow!(slow_to_close, ins, pc, base, k, vm, n)
+            slow!(slow_to_close, ins, pc, base, k, vm)
         }
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    close(ins, pc, base, k, vm, n) {
+    close(ins, pc, base, k, vm) {
         if (*vm).core.to_close != 0 {
-            slow!(slow_close, ins, pc, base, k, vm, n)
+            slow!(slow_close, ins, pc, base, k, vm)
         }
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
 
-    forprep(ins, pc, base, k, vm, n) {
+    forprep(ins, pc, base, k, vm) {
         let (start, limit, step) = (get(base, a(ins)), get(base, a(ins) + 1), get(base, a(ins) + 2));
         if Value::both_inline_integers(start, limit) && step.is_inline_integer() && step.inline_payload() != 0 {
             let (i, end) = (start.inline_payload(), limit.inline_payload());
             put(base, a(ins) + 3, start);
             let runs = if step.inline_payload() > 0 { i <= end } else { i >= end };
-            next!(if runs { pc } else { pc.offset(signed_d(ins)) }, base, k, vm, n)
+            next!(if runs { pc } else { pc.offset(signed_d(ins)) }, base, k, vm)
         }
-        slow!(slow_for_prepare, ins, pc, base, k, vm, n)
+        slow!(slow_for_prepare, ins, pc, base, k, vm)
     }
-    forloop(ins, pc, base, k, vm, n) {
+    forloop(ins, pc, base, k, vm) {
+        // A step that is the inline integer 1 says that index and limit are inline too: `FORPREP` saw to that. If they were not, the index
+        // would still become one, whatever it was before.
+        let at = base.add(a(ins));
+        if *at.add(2) == Value::small(1).to_bits() {
+            let (index, limit) = (get(at, 0), get(at, 1));
+            if index.inline_order() >= limit.inline_order() {
+                next!(pc, base, k, vm)
+            }
+            // Below the limit, so there is a next one.
+            let value = index.inline_successor();
+            put(at, 0, value);
+            put(at, 3, value);
+            let pc = pc.offset(signed_d(ins));
+            if (*vm).control.poll.load(Ordering::Relaxed) != 0 {
+                slow!(slow_poll, ins, pc, base, k, vm)
+            }
+            next!(pc, base, k, vm)
+        }
+        slow!(forloop_by, ins, pc, base, k, vm)
+    }
+    #[cold]
+    #[inline(never)]
+    forloop_by(ins, pc, base, k, vm) {
         let (index, limit, step) = (get(base, a(ins)), get(base, a(ins) + 1), get(base, a(ins) + 2));
         if Value::both_inline_integers(index, limit) && step.is_inline_integer() {
             // Three numbers of 48 bits: the sum does not overflow, and if it does not fit 48 bits it is past the limit.
@@ -843,11 +818,11 @@ handlers! {
                 put(base, a(ins) + 3, value);
                 let pc = pc.offset(signed_d(ins));
                 if (*vm).control.poll.load(Ordering::Relaxed) != 0 {
-                    slow!(slow_poll, ins, pc, base, k, vm, n)
+                    slow!(slow_poll, ins, pc, base, k, vm)
                 }
-                next!(pc, base, k, vm, n)
+                next!(pc, base, k, vm)
             }
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
         if let (Some(index), Some(limit), Some(step)) = (index.as_float(), limit.as_float(), step.as_float()) {
             let next = index + step;
@@ -856,29 +831,29 @@ handlers! {
                 put(base, a(ins) + 3, Value::from_arithmetic(next));
                 let pc = pc.offset(signed_d(ins));
                 if (*vm).control.poll.load(Ordering::Relaxed) != 0 {
-                    slow!(slow_poll, ins, pc, base, k, vm, n)
+                    slow!(slow_poll, ins, pc, base, k, vm)
                 }
-                next!(pc, base, k, vm, n)
+                next!(pc, base, k, vm)
             }
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        slow!(slow_for, ins, pc, base, k, vm, n)
+        slow!(slow_for, ins, pc, base, k, vm)
     }
-    itercall(ins, pc, base, k, vm, n) { slow!(slow_iterate, ins, pc, base, k, vm, n) }
-    iterloop(ins, pc, base, k, vm, n) {
+    itercall(ins, pc, base, k, vm) { slow!(slow_iterate, ins, pc, base, k, vm) }
+    iterloop(ins, pc, base, k, vm) {
         let control = get(base, a(ins));
         if control.is_nil() {
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
         put(base, a(ins) - 2, control);
         let pc = pc.offset(signed_d(ins));
         if (*vm).control.poll.load(Ordering::Relaxed) != 0 {
-            slow!(slow_poll, ins, pc, base, k, vm, n)
+            slow!(slow_poll, ins, pc, base, k, vm)
         }
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    pforprep(ins, pc, base, k, vm, n) { slow!(slow_parallel_prepare, ins, pc, base, k, vm, n) }
-    pforloop(ins, pc, base, k, vm, n) {
+    pforprep(ins, pc, base, k, vm) { slow!(slow_parallel_prepare, ins, pc, base, k, vm) }
+    pforloop(ins, pc, base, k, vm) {
         let (index, limit, step) = (get(base, 0), get(base, 1), get(base, 2));
         // A latch means that the loop was split: another piece may have failed, and then this one ends.
         if Value::both_inline_integers(index, limit) && step.is_inline_integer() && get(base, 3).is_nil()
@@ -888,99 +863,99 @@ handlers! {
                 let value = Value::inline_integer(next).unwrap_or(Value::NIL);
                 put(base, 0, value);
                 put(base, 4, value);
-                next!(pc.offset(signed_d(ins)), base, k, vm, n)
+                next!(pc.offset(signed_d(ins)), base, k, vm)
             }
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        slow!(slow_parallel, ins, pc, base, k, vm, n)
+        slow!(slow_parallel, ins, pc, base, k, vm)
     }
-    pjoin(ins, pc, base, k, vm, n) {
+    pjoin(ins, pc, base, k, vm) {
         if get(base, a(ins)).is_nil() {
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        slow!(slow_join, ins, pc, base, k, vm, n)
+        slow!(slow_join, ins, pc, base, k, vm)
     }
 
-    rmov(ins, pc, base, k, vm, n) {
+    rmov(ins, pc, base, k, vm) {
         *base.add(a(ins)) = *base.add(d(ins));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    rkint(ins, pc, base, k, vm, n) {
+    rkint(ins, pc, base, k, vm) {
         *base.add(a(ins)) = signed_d(ins) as i64 as u64;
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    rkflt(ins, pc, base, k, vm, n) {
+    rkflt(ins, pc, base, k, vm) {
         *base.add(a(ins)) = (signed_d(ins) as f64).to_bits();
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    rkval(ins, pc, base, k, vm, n) {
+    rkval(ins, pc, base, k, vm) {
         let value = constant(k, d(ins));
         *base.add(a(ins)) = match value.as_float() {
             Some(f) => f.to_bits(),
             None => value.as_integer().unwrap_or(0) as u64,
         };
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    boxi(ins, pc, base, k, vm, n) {
+    boxi(ins, pc, base, k, vm) {
         if let Some(value) = Value::inline_integer(get_integer(base, d(ins))) {
             put(base, a(ins), value);
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        slow!(slow_allocate, ins, pc, base, k, vm, n)
+        slow!(slow_allocate, ins, pc, base, k, vm)
     }
-    boxf(ins, pc, base, k, vm, n) {
+    boxf(ins, pc, base, k, vm) {
         put(base, a(ins), Value::float(get_float(base, d(ins))));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    toi(ins, pc, base, k, vm, n) {
+    toi(ins, pc, base, k, vm) {
         let value = get(base, d(ins));
         if value.is_inline_integer() {
             *base.add(a(ins)) = value.inline_payload() as u64;
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        slow!(slow_convert, ins, pc, base, k, vm, n)
+        slow!(slow_convert, ins, pc, base, k, vm)
     }
-    tof(ins, pc, base, k, vm, n) {
+    tof(ins, pc, base, k, vm) {
         let value = get(base, d(ins));
         if let Some(f) = value.as_float() {
             *base.add(a(ins)) = f.to_bits();
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        slow!(slow_convert, ins, pc, base, k, vm, n)
+        slow!(slow_convert, ins, pc, base, k, vm)
     }
-    itof(ins, pc, base, k, vm, n) {
+    itof(ins, pc, base, k, vm) {
         *base.add(a(ins)) = (get_integer(base, d(ins)) as f64).to_bits();
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    convert(ins, pc, base, k, vm, n) { slow!(slow_convert, ins, pc, base, k, vm, n) }
-    raw_divide(ins, pc, base, k, vm, n) { slow!(slow_binary, ins, pc, base, k, vm, n) }
-    ineg(ins, pc, base, k, vm, n) {
+    convert(ins, pc, base, k, vm) { slow!(slow_convert, ins, pc, base, k, vm) }
+    raw_divide(ins, pc, base, k, vm) { slow!(slow_binary, ins, pc, base, k, vm) }
+    ineg(ins, pc, base, k, vm) {
         *base.add(a(ins)) = get_integer(base, d(ins)).wrapping_neg() as u64;
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    inot(ins, pc, base, k, vm, n) {
+    inot(ins, pc, base, k, vm) {
         *base.add(a(ins)) = !*base.add(d(ins));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    fneg(ins, pc, base, k, vm, n) {
+    fneg(ins, pc, base, k, vm) {
         *base.add(a(ins)) = (-get_float(base, d(ins))).to_bits();
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    rforprep(ins, pc, base, k, vm, n) {
+    rforprep(ins, pc, base, k, vm) {
         let (start, limit, step) = (get_integer(base, a(ins)), get_integer(base, a(ins) + 1), get_integer(base, a(ins) + 2));
         if step == 0 {
-            slow!(slow_for_prepare, ins, pc, base, k, vm, n)
+            slow!(slow_for_prepare, ins, pc, base, k, vm)
         }
         if if step > 0 { start <= limit } else { start >= limit } {
             // The distance as an unsigned number, divided by the step's magnitude: cannot overflow (Lua 5.4, `forprep`).
             let distance = if step > 0 { (limit as u64).wrapping_sub(start as u64) } else { (start as u64).wrapping_sub(limit as u64) };
             *base.add(a(ins) + 1) = distance / step.unsigned_abs();
             *base.add(a(ins) + 3) = start as u64;
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        next!(pc.offset(signed_d(ins)), base, k, vm, n)
+        next!(pc.offset(signed_d(ins)), base, k, vm)
     }
-    rforloop(ins, pc, base, k, vm, n) {
+    rforloop(ins, pc, base, k, vm) {
         let left = *base.add(a(ins) + 1);
         if left != 0 {
             *base.add(a(ins) + 1) = left - 1;
@@ -989,55 +964,54 @@ handlers! {
             *base.add(a(ins) + 3) = index;
             let pc = pc.offset(signed_d(ins));
             if (*vm).control.poll.load(Ordering::Relaxed) != 0 {
-                slow!(slow_poll, ins, pc, base, k, vm, n)
+                slow!(slow_poll, ins, pc, base, k, vm)
             }
-            next!(pc, base, k, vm, n)
+            next!(pc, base, k, vm)
         }
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    rgetcap(ins, pc, base, k, vm, n) {
+    rgetcap(ins, pc, base, k, vm) {
         *base.add(a(ins)) = closure_of(base).raw_capture(d(ins));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    rgetcell(ins, pc, base, k, vm, n) {
+    rgetcell(ins, pc, base, k, vm) {
         let cell: Gc<Cell> = Gc::from_value_unchecked(closure_of(base).capture(d(ins)));
         *base.add(a(ins)) = cell.get_raw();
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    rsetcell(ins, pc, base, k, vm, n) {
+    rsetcell(ins, pc, base, k, vm) {
         let cell: Gc<Cell> = Gc::from_value_unchecked(closure_of(base).capture(d(ins)));
         cell.set_raw(*base.add(a(ins)));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    rnewcell(ins, pc, base, k, vm, n) {
+    rnewcell(ins, pc, base, k, vm) {
         match Cell::new_raw(&(*vm).core.heap, *base.add(d(ins))) {
             Ok(cell) => {
                 put(base, a(ins), cell.value());
-                next!(pc, base, k, vm, n)
+                next!(pc, base, k, vm)
             }
-            Err(_) => slow!(slow_allocate, ins, pc, base, k, vm, n),
+            Err(_) => slow!(slow_allocate, ins, pc, base, k, vm),
         }
     }
-    rcellget(ins, pc, base, k, vm, n) {
+    rcellget(ins, pc, base, k, vm) {
         let cell: Gc<Cell> = Gc::from_value_unchecked(get(base, d(ins)));
         *base.add(a(ins)) = cell.get_raw();
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
-    rcellset(ins, pc, base, k, vm, n) {
+    rcellset(ins, pc, base, k, vm) {
         let cell: Gc<Cell> = Gc::from_value_unchecked(get(base, a(ins)));
         cell.set_raw(*base.add(d(ins)));
-        next!(pc, base, k, vm, n)
+        next!(pc, base, k, vm)
     }
 }
 
 /// No instruction has this number.
 unsafe extern "sysv64" fn undefined(
-    _: u32,
     _: *const AtomicU32,
     _: *mut u64,
-    _: *const Value,
+    _: u64,
+    _: *const Proto,
     _: *mut Vm,
-    _: usize,
 ) -> Exit {
     unreachable!("the verifier lets no undefined instruction through")
 }
@@ -1045,10 +1019,10 @@ unsafe extern "sysv64" fn undefined(
 macro_rules! raw_binary {
     ($($name:ident |$x:ident: $type:ident, $y:ident| $result:expr;)*) => {$(
         handlers! {
-            $name(ins, pc, base, k, vm, n) {
+            $name(ins, pc, base, k, vm) {
                 let ($x, $y) = (raw_binary!(@get $type, base, b(ins)), raw_binary!(@get $type, base, c(ins)));
                 *base.add(a(ins)) = raw_binary!(@word $type, $result);
-                next!(pc, base, k, vm, n)
+                next!(pc, base, k, vm)
             }
         }
     )*};
@@ -1076,8 +1050,8 @@ raw_binary! {
 macro_rules! raw_compare {
     ($($name:ident $get:ident $op:tt $negate:tt;)*) => {$(
         handlers! {
-            $name(ins, pc, base, k, vm, n) {
-                branch!(($get(base, a(ins)) $op $get(base, d(ins))) ^ $negate, pc, base, k, vm, n)
+            $name(ins, pc, base, k, vm) {
+                branch!(($get(base, a(ins)) $op $get(base, d(ins))) ^ $negate, pc, base, k, vm)
             }
         }
     )*};
@@ -1111,7 +1085,7 @@ pub(crate) static HANDLERS: [Handler; 256] = {
         ADDK addk SUBK subk MULK mulk DIVK divk MODK modk IDIVK idivk POWK pow BANDK bandk BORK bork BXORK bxork SHLK shlk SHRK shrk
         CONCAT concat GETCAP getcap GETCELL getcell SETCELL setcell NEWCELL newcell CELLGET cellget CELLSET cellset FNEW fnew
         GGET gget GSET gset TNEW tnew TGET tget TGETS tgets TGETI tgeti TSET tset TSETS tsets TSETI tseti TLIST tlist TLISTM tlist SELF self_
-        CALL call CALLM callm TCALL tail TCALLM tail RET ret RETM ret RET0 ret0 RET1 ret1 VARG varg
+        CALL call CALLM callm TCALL tail TCALLM tail RET ret RETM retm RET0 ret0 RET1 ret1 VARG varg
         FORPREP forprep FORLOOP forloop ITERCALL itercall ITERLOOP iterloop TBC tbc CLOSE close
         PFORPREP pforprep PFORLOOP pforloop PJOIN pjoin
         RMOV rmov RKINT rkint RKFLT rkflt RKVAL rkval BOXI boxi BOXF boxf TOI toi TOF tof ITOF itof FTOI convert

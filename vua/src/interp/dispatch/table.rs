@@ -1,0 +1,347 @@
+//! Tables: fields by constant names, elements, lengths, methods.
+//!
+//! The first handler of each instruction has no loop and no call. It finds a field by the slot hint behind the instruction, or an element in
+//! the dense block. What it does not find, a second handler looks for, which may search, follow metatables that hold tables, and
+//! insert into a table of one task. What is left takes the slow path from the instruction's start.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::engine::Metamethod;
+use crate::table::Found;
+
+/// How many tables a field is looked for in before the slow path is asked.
+const CHAIN: usize = 16;
+
+/// The table in a register that is known to hold one.
+#[inline(always)]
+unsafe fn table_in(base: *const u64, register: usize) -> Gc<Table> {
+    // SAFETY: as the caller says.
+    unsafe { Gc::from_value_unchecked(get(base, register)) }
+}
+
+#[inline(always)]
+unsafe fn is_table(base: *const u64, register: usize) -> bool {
+    // SAFETY: the register is in the frame.
+    unsafe { Value::has_tag_at(base.add(register), Tag::Table) }
+}
+
+/// The extension word at `pc`: the field's name, and the hint where it is.
+#[inline(always)]
+unsafe fn extension(pc: *const AtomicU32, k: *const Proto) -> (Value, u32) {
+    // SAFETY: the verifier proved that the word is an extension and its constant a string.
+    unsafe {
+        let word = (*pc).load(Ordering::Relaxed);
+        (constant(k, (word & 0xffff) as usize), word >> 16)
+    }
+}
+
+/// Notes where a field was found. Other tasks may do so at the same time: any hint is as safe as another.
+#[inline(always)]
+unsafe fn note(pc: *const AtomicU32, index: u32) {
+    // SAFETY: as for `extension`.
+    unsafe {
+        let word = (*pc).load(Ordering::Relaxed);
+        let hinted = (word & 0xffff) | index << 16;
+        if hinted != word {
+            (*pc).store(hinted, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Puts the field's value and goes on if the hint is right and the value is not nil.
+macro_rules! hinted {
+    ($table:expr, $ins:ident, $pc:ident, $base:ident, $k:ident, $vm:ident) => {
+        let nodes = $table.node_block();
+        let (key, hint) = extension($pc, $k);
+        let node = nodes.hinted(hint);
+        if node.key() == key {
+            let value = node.value();
+            if !value.is_nil() {
+                put($base, a($ins), value);
+                next!($pc.add(1), $base, $k, $vm)
+            }
+        }
+    };
+}
+
+/// Stores the field's value and goes on if the hint is right, no bit but that for a metatable asks for more, and the value that was there is not nil.
+macro_rules! set_hinted {
+    ($table:expr, $ins:ident, $pc:ident, $base:ident, $k:ident, $vm:ident) => {
+        let table = $table;
+        if table.header().flags() & !flags::METATABLE == 0 {
+            let nodes = table.node_block();
+            let (key, hint) = extension($pc, $k);
+            let node = nodes.hinted(hint);
+            if node.key() == key && !node.value().is_nil() {
+                node.set(get($base, a($ins)));
+                next!($pc.add(1), $base, $k, $vm)
+            }
+        }
+    };
+}
+
+handlers! {
+    gget(ins, pc, base, k, vm) {
+        if let Some(table) = closure_of(base).capture(0).as_table() {
+            hinted!(table, ins, pc, base, k, vm);
+        }
+        slow!(get_field, ins, pc, base, k, vm)
+    }
+    tgets(ins, pc, base, k, vm) {
+        if is_table(base, b(ins)) {
+            hinted!(table_in(base, b(ins)), ins, pc, base, k, vm);
+        }
+        slow!(get_field, ins, pc, base, k, vm)
+    }
+    self_(ins, pc, base, k, vm) {
+        *base.add(a(ins) + 2) = *base.add(b(ins));
+        if is_table(base, b(ins)) {
+            hinted!(table_in(base, b(ins)), ins, pc, base, k, vm);
+        }
+        slow!(get_method, ins, pc, base, k, vm)
+    }
+    /// `SELF` of what has not the method itself: through a metatable whose `__index` is a table that has it.
+    #[inline(never)]
+    get_method(ins, pc, base, k, vm) {
+        if is_table(base, b(ins)) {
+            let table = table_in(base, b(ins));
+            let (key, hint) = extension(pc, k);
+            if let Some(metatable) = table.metatable()
+                && let Some(methods) = metatable.index_hinted((*vm).index_name)
+                && table.node_block().find_constant(key) == Found::Nothing
+            {
+                let node = methods.node_block().hinted(hint);
+                let value = node.value();
+                if node.key() == key && !value.is_nil() {
+                    put(base, a(ins), value);
+                    next!(pc.add(1), base, k, vm)
+                }
+            }
+        }
+        slow!(get_field, ins, pc, base, k, vm)
+    }
+    /// `GGET`, `TGETS`, `SELF`: searches, through metatables whose `__index` is a table.
+    #[inline(never)]
+    get_field(ins, pc, base, k, vm) {
+        let object = if ins & 0xff == Op::GGET as u64 { closure_of(base).capture(0) } else { get(base, b(ins)) };
+        if let Some((value, index)) = search(vm, object, extension(pc, k)) {
+            note(pc, index);
+            put(base, a(ins), value);
+            next!(pc.add(1), base, k, vm)
+        }
+        slow!(slow_get, ins, pc, base, k, vm)
+    }
+    gset(ins, pc, base, k, vm) {
+        if let Some(table) = closure_of(base).capture(0).as_table() {
+            set_hinted!(table, ins, pc, base, k, vm);
+        }
+        slow!(slow_set, ins, pc, base, k, vm)
+    }
+    tsets(ins, pc, base, k, vm) {
+        if is_table(base, b(ins)) {
+            set_hinted!(table_in(base, b(ins)), ins, pc, base, k, vm);
+        }
+        slow!(set_field, ins, pc, base, k, vm)
+    }
+    #[inline(never)]
+    set_field(ins, pc, base, k, vm) {
+        if is_table(base, b(ins))
+            && let Some(index) = set_found(vm, table_in(base, b(ins)), extension(pc, k).0, get(base, a(ins)))
+        {
+            note(pc, index);
+            next!(pc.add(1), base, k, vm)
+        }
+        slow!(slow_set, ins, pc, base, k, vm)
+    }
+
+    tget(ins, pc, base, k, vm) {
+        if is_table(base, b(ins)) && let Some(key) = Value::index_at(base.add(c(ins))) {
+            let dense = table_in(base, b(ins)).dense_block();
+            if key.wrapping_sub(1) < dense.length() {
+                let value = dense.get(key.wrapping_sub(1) as usize);
+                if !value.is_nil() {
+                    put(base, a(ins), value);
+                    next!(pc, base, k, vm)
+                }
+            }
+        }
+        slow!(get_element, ins, pc, base, k, vm)
+    }
+    tgeti(ins, pc, base, k, vm) {
+        if is_table(base, b(ins)) {
+            let dense = table_in(base, b(ins)).dense_block();
+            let key = c(ins) as u32;
+            if key.wrapping_sub(1) < dense.length() {
+                let value = dense.get(key.wrapping_sub(1) as usize);
+                if !value.is_nil() {
+                    put(base, a(ins), value);
+                    next!(pc, base, k, vm)
+                }
+            }
+        }
+        slow!(get_element, ins, pc, base, k, vm)
+    }
+    /// `TGET`, `TGETI` of any key, in a table whose metatable is not asked.
+    #[inline(never)]
+    get_element(ins, pc, base, k, vm) {
+        if is_table(base, b(ins)) {
+            let table = table_in(base, b(ins));
+            let value = if ins & 0xff == Op::TGETI as u64 { table.get_int(c(ins) as i64) } else { table.get(get(base, c(ins))) };
+            if !value.is_nil() || !table.header().has(flags::METATABLE) {
+                put(base, a(ins), value);
+                next!(pc, base, k, vm)
+            }
+        }
+        slow!(slow_get, ins, pc, base, k, vm)
+    }
+    tset(ins, pc, base, k, vm) {
+        if is_table(base, b(ins)) && let Some(key) = Value::index_at(base.add(c(ins))) {
+            let table = table_in(base, b(ins));
+            let dense = table.dense_block();
+            if table.header().flags() == 0 && key.wrapping_sub(1) < dense.length() {
+                dense.set(key.wrapping_sub(1) as usize, get(base, a(ins)));
+                next!(pc, base, k, vm)
+            }
+        }
+        slow!(set_element, ins, pc, base, k, vm)
+    }
+    tseti(ins, pc, base, k, vm) {
+        if is_table(base, b(ins)) {
+            let table = table_in(base, b(ins));
+            let dense = table.dense_block();
+            let key = c(ins) as u32;
+            if table.header().flags() == 0 && key.wrapping_sub(1) < dense.length() {
+                dense.set(key.wrapping_sub(1) as usize, get(base, a(ins)));
+                next!(pc, base, k, vm)
+            }
+        }
+        slow!(set_element, ins, pc, base, k, vm)
+    }
+    /// `TSET`, `TSETI` of any key, in a table of one task whose metatable is not asked.
+    #[inline(never)]
+    set_element(ins, pc, base, k, vm) {
+        if is_table(base, b(ins)) {
+            let key = if ins & 0xff == Op::TSETI as u64 { Value::small(c(ins) as i32) } else { get(base, c(ins)) };
+            if set_any(vm, table_in(base, b(ins)), key, get(base, a(ins))) {
+                next!(pc, base, k, vm)
+            }
+        }
+        slow!(slow_set, ins, pc, base, k, vm)
+    }
+
+    #[inline(never)]
+    len(ins, pc, base, k, vm) {
+        let x = get(base, d(ins));
+        let length = if let Some(string) = x.as_str() {
+            string.len() as i64
+        } else if let Some(table) = x.as_table() && !table.header().has(flags::METATABLE) {
+            table.length()
+        } else {
+            slow!(slow_length, ins, pc, base, k, vm)
+        };
+        match Value::inline_integer(length) {
+            Some(value) => {
+                put(base, a(ins), value);
+                next!(pc, base, k, vm)
+            }
+            None => slow!(slow_length, ins, pc, base, k, vm),
+        }
+    }
+}
+
+/// The value of a field by a constant name, and a hint where it is; `None` if that needs a function to be called or
+/// cannot be said by following a few tables.
+#[inline(never)]
+unsafe fn search(vm: *mut Vm, object: Value, (key, hint): (Value, u32)) -> Option<(Value, u32)> {
+    // SAFETY: the core's own machine; the key is an interned string.
+    unsafe {
+        let mut table = match object.as_table() {
+            Some(table) => table,
+            None => {
+                let metatable = (*vm).core.engine.metatable(object)?;
+                metatable
+                    .metamethod(Metamethod::Index as u8, (*vm).index_name)
+                    .as_table()?
+            }
+        };
+        for _ in 0..CHAIN {
+            let nodes = table.node_block();
+            match nodes.find_constant(key) {
+                Found::At(index) => {
+                    let value = nodes.hinted(index).value();
+                    if !value.is_nil() {
+                        return Some((value, index & 0xffff));
+                    }
+                }
+                Found::Nothing => {}
+                Found::Unknown => return None,
+            }
+            let handler = match table.metatable() {
+                Some(metatable) => metatable.metamethod(Metamethod::Index as u8, (*vm).index_name),
+                None => Value::NIL,
+            };
+            if handler.is_nil() {
+                return Some((Value::NIL, hint));
+            }
+            table = handler.as_table()?;
+        }
+        None
+    }
+}
+
+/// Whether a new key may be stored in the table without asking anyone: it is one task's, and no `__newindex` is to be called.
+#[inline(always)]
+unsafe fn takes_new_keys(vm: *mut Vm, table: Gc<Table>) -> bool {
+    let bits = table.header().flags();
+    if bits == 0 {
+        return true;
+    }
+    // SAFETY: the core's own machine.
+    bits == flags::METATABLE
+        && table.metatable().is_none_or(|metatable| unsafe {
+            (*vm).core.engine.has_no(metatable, Metamethod::Newindex)
+        })
+}
+
+/// Stores a field by a constant name in a table of one task; a hint where it is, or `None` and nothing done.
+#[inline(never)]
+unsafe fn set_found(vm: *mut Vm, table: Gc<Table>, key: Value, value: Value) -> Option<u32> {
+    if table.header().flags() & !flags::METATABLE != 0 {
+        return None;
+    }
+    let nodes = table.node_block();
+    // SAFETY: the key is an interned string, and the table its task's alone.
+    unsafe {
+        match nodes.find_constant(key) {
+            Found::At(index) => {
+                let node = nodes.hinted(index);
+                if node.value().is_nil() && !takes_new_keys(vm, table) {
+                    return None;
+                }
+                node.set(value);
+                Some(index & 0xffff)
+            }
+            Found::Nothing if !value.is_nil() && takes_new_keys(vm, table) => {
+                table.insert_constant(key, value)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Stores any key; `false`, and nothing done, if that is not simple.
+#[inline(never)]
+unsafe fn set_any(vm: *mut Vm, table: Gc<Table>, key: Value, value: Value) -> bool {
+    // SAFETY: the core's own machine.
+    unsafe {
+        let bits = table.header().flags();
+        if bits & !flags::METATABLE != 0 {
+            return false;
+        }
+        if bits != 0 && table.get(key).is_nil() && !takes_new_keys(vm, table) {
+            return false;
+        }
+        table.set(&(*vm).core.heap, key, value).is_ok()
+    }
+}
