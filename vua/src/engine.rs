@@ -153,6 +153,9 @@ pub struct Engine {
     reporting: AtomicBool,
     status: AtomicI32,
     closed: AtomicBool,
+    /// When the first core began to work, and when the program ended, in the platform's time; 0 before.
+    began: AtomicU64,
+    ended: AtomicU64,
     /// Tasks that wait for a shared table's growth.
     writers: Lock<Vec<(Gc<Table>, Gc<Task>)>>,
     /// Tasks that wait for input.
@@ -242,6 +245,8 @@ impl Engine {
             reporting: AtomicBool::new(false),
             status: AtomicI32::new(0),
             closed: AtomicBool::new(false),
+            began: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             writers: Lock::new(Vec::new()),
             readers: Lock::new(Vec::new()),
             input: AtomicBool::new(false),
@@ -332,6 +337,7 @@ impl Engine {
     /// If another core works as `cpu`.
     pub fn work(&'static self, cpu: Cpu) -> i32 {
         let worker = self.scheduler.worker(cpu);
+        self.begin();
         // SAFETY: the worker is taken, so this core alone uses the machine.
         let vm = unsafe { &mut *self.machines[cpu].0.get() };
         vm.core.set_worker(worker);
@@ -341,6 +347,14 @@ impl Engine {
             self.flush();
         }
         self.status()
+    }
+
+    /// A core begins to work: the program's time starts with the first.
+    pub(crate) fn begin(&self) {
+        let now = self.platform.now();
+        let _ = self
+            .began
+            .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Writes out what the program's files hold, at its end.
@@ -379,6 +393,7 @@ impl Engine {
     /// Ends the program at once with this status, unless it has ended.
     pub(crate) fn end(&self, status: i32) {
         if !self.closed.swap(true, Ordering::AcqRel) {
+            self.ended.store(self.platform.now(), Ordering::Relaxed);
             self.status.store(status, Ordering::Release);
             self.scheduler.safepoints().post_all(CANCEL);
             self.scheduler.close();
@@ -413,7 +428,14 @@ impl Engine {
                 counters.splits, counters.polls, counters.growths, counters.preemptions
             ));
         }
-        text.push_str(&format!("],\"heap_bytes\":{}}}", self.heap.mapped_bytes()));
+        let elapsed = self
+            .ended
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.began.load(Ordering::Relaxed));
+        text.push_str(&format!(
+            "],\"elapsed_ns\":{elapsed},\"heap_bytes\":{}}}",
+            self.heap.mapped_bytes()
+        ));
         text
     }
 

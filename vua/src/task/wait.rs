@@ -224,6 +224,15 @@ impl Core {
     #[cold]
     pub(crate) fn safepoint_asked(&mut self, may_leave: bool) -> Flow {
         self.counters.polls += 1;
+        let platform = self.engine.platform();
+        let start = platform.now();
+        let flow = self.answer(may_leave);
+        let passed = platform.now().saturating_sub(start);
+        self.worker().stats().safepoint_ns.add(passed);
+        flow
+    }
+
+    fn answer(&mut self, may_leave: bool) -> Flow {
         let engine = self.engine;
         let safepoints = engine.scheduler().safepoints();
         let bits = safepoints.take(self.cpu, HUNGRY | HEARTBEAT | CANCEL | INPUT);

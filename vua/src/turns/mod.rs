@@ -111,6 +111,7 @@ impl Engine {
     pub fn work_in_turns(&'static self, machine: &'static VirtualMachine, order: Order) -> Report {
         let cpus = machine.cpus();
         machine.attach(self);
+        self.begin();
         let spans: &'static RefCell<Spans> = Box::leak(Box::default());
         for cpu in 0..cpus {
             let worker = self.scheduler().worker(cpu);
