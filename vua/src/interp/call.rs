@@ -273,6 +273,11 @@ impl Core {
             state: call.state,
             ..step
         };
+        self.after_native(next, step)
+    }
+
+    /// Does what a native's step asks for; `step` is what it would be run again with.
+    pub(crate) fn after_native(&mut self, next: Result<Next, Throw>, step: Step) -> Flow {
         let base = self.base;
         // SAFETY: slots named by the native are in its frame, which `Call` keeps inside the stack.
         unsafe {

@@ -57,6 +57,8 @@ pub(crate) struct Core {
     pub stack: *mut u64,
     /// After [`Exit::Finished`], where the results are.
     pub from: *mut u64,
+    /// Why a native's first step leaves the interpreter.
+    pub left: Exit,
     /// What the next run of a native's step begins with, when it is not its first.
     pub step: Step,
     /// The core's part of the heap.
@@ -127,6 +129,7 @@ impl Core {
             stack_end: core::ptr::null_mut(),
             stack: core::ptr::null_mut(),
             from: core::ptr::null_mut(),
+            left: Exit::Finished,
             step: Step::default(),
             heap,
             task: None,

@@ -204,6 +204,21 @@ impl Gc<Table> {
         Ok(self.walk(local, nodes, cursor, poll))
     }
 
+    /// As [`next_in`](Self::next_in), without passing a safepoint: nil and nil at the end; `None` if the key is not found or the search is long.
+    #[inline]
+    pub(crate) fn entry_after(
+        self,
+        nodes: Option<Gc<NodeBlock>>,
+        key: Value,
+    ) -> Option<(Value, Value)> {
+        let cursor = self.after(nodes, key).ok()?;
+        match self.step(nodes, cursor) {
+            Next::Entry { key, value, .. } => Some((key, value)),
+            Next::End => Some((Value::NIL, Value::NIL)),
+            Next::Pause(_) => None,
+        }
+    }
+
     fn walk(
         self,
         local: &LocalHeap,

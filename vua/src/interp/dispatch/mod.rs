@@ -9,10 +9,11 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::core_state::Vm;
 use super::frame::{Link, SLACK};
-use super::{call, close, index, loops, operate};
+use super::{call as calls, close, index, loops, operate};
 use crate::bytecode::CaptureSource;
 use crate::bytecode::instructions::{self as operand, Op, j};
 use crate::heap::flags;
+use crate::number::power;
 use crate::object::{Cell, Closure, Gc, Proto};
 use crate::table::Table;
 use crate::value::{Tag, Value};
@@ -224,14 +225,14 @@ slow! {
     slow_get => index::get;
     slow_set => index::set;
     slow_cell => index::set_cell;
-    slow_allocate => call::allocate;
+    slow_allocate => calls::allocate;
     slow_list => index::list;
-    slow_call => call::not_a_function;
-    slow_enter => call::enter_slow;
-    slow_variadic => call::enter_variadic;
-    slow_vararg => call::extra_arguments;
-    slow_native => call::native;
-    slow_poll => call::poll;
+    slow_call => calls::not_a_function;
+    slow_enter => calls::enter_slow;
+    slow_variadic => calls::enter_variadic;
+    slow_vararg => calls::extra_arguments;
+    slow_native => calls::native;
+    slow_poll => calls::poll;
     slow_for_prepare => loops::prepare;
     slow_for => loops::step;
     slow_parallel_prepare => loops::prepare_parallel;
@@ -240,9 +241,9 @@ slow! {
     slow_to_close => close::mark;
     slow_close => close::close;
     slow_convert => operate::convert;
-    slow_tail => call::tail_call;
-    slow_return => call::return_slow;
-    slow_iterate => call::iterate;
+    slow_tail => calls::tail_call;
+    slow_return => calls::return_slow;
+    slow_iterate => calls::iterate;
 }
 
 macro_rules! slow {
@@ -328,8 +329,12 @@ fn inline_to_float(value: Value) -> Option<f64> {
     }
 }
 
+mod call;
+mod concat;
 mod table;
 
+use call::*;
+use concat::*;
 use table::*;
 
 arithmetic! {
@@ -568,8 +573,22 @@ handlers! {
         branch!(!x.is_truthy(), pc, base, k, vm)
     }
 
-    concat(ins, pc, base, k, vm) { slow!(slow_concat, ins, pc, base, k, vm) }
-    pow(ins, pc, base, k, vm) { slow!(slow_binary, ins, pc, base, k, vm) }
+    #[inline(never)]
+    pow(ins, pc, base, k, vm) {
+        if let (Some(x), Some(y)) = (inline_to_float(get(base, b(ins))), inline_to_float(get(base, c(ins)))) {
+            put(base, a(ins), Value::float(power(x, y)));
+            next!(pc, base, k, vm)
+        }
+        slow!(slow_binary, ins, pc, base, k, vm)
+    }
+    #[inline(never)]
+    powk(ins, pc, base, k, vm) {
+        if let (Some(x), Some(y)) = (inline_to_float(get(base, b(ins))), inline_to_float(constant(k, c(ins)))) {
+            put(base, a(ins), Value::float(power(x, y)));
+            next!(pc, base, k, vm)
+        }
+        slow!(slow_binary, ins, pc, base, k, vm)
+    }
 
     getcap(ins, pc, base, k, vm) {
         put(base, a(ins), closure_of(base).capture(d(ins)));
@@ -672,95 +691,6 @@ unsafe fn new_closure(vm: *mut Vm, base: *mut u64, index: usize) -> Option<Gc<Cl
 
 handlers! {
     tlist(ins, pc, base, k, vm) { slow!(slow_list, ins, pc, base, k, vm) }
-    call(ins, pc, base, k, vm) {
-        if Value::has_tag_at(base.add(a(ins)), Tag::Function) {
-            let function = get(base, a(ins));
-            let callee = base.add(a(ins) + 2);
-            *callee.sub(1) = Link::Vua(pc).encode();
-            let closure: *const Closure = function.address().cast();
-            next!((*closure).entry, callee, (*closure).proto.as_ptr(), vm, b(ins))
-        }
-        slow!(slow_call, ins, pc, base, k, vm)
-    }
-    callm(ins, pc, base, k, vm) {
-        if Value::has_tag_at(base.add(a(ins)), Tag::Function) {
-            let function = get(base, a(ins));
-            let callee = base.add(a(ins) + 2);
-            *callee.sub(1) = Link::Vua(pc).encode();
-            let closure: *const Closure = function.address().cast();
-            next!((*closure).entry, callee, (*closure).proto.as_ptr(), vm, b(ins) + (*vm).core.open)
-        }
-        slow!(slow_call, ins, pc, base, k, vm)
-    }
-    tail(ins, pc, base, k, vm) { slow!(slow_tail, ins, pc, base, k, vm) }
-
-    func(ins, pc, base, k, vm) {
-        let registers = a(ins);
-        if (*vm).control.poll.load(Ordering::Relaxed) != 0 || base.add(registers + SLACK) > (*vm).core.stack_end {
-            slow!(slow_enter, ins, pc, base, k, vm)
-        }
-        // Two at a time and perhaps one too many: above every frame slots are free.
-        let (given, parameters) = ((ins >> 32) as usize, d(ins));
-        let mut slot = base.add(if given < parameters { given } else { parameters });
-        let end = base.add(registers);
-        while slot < end {
-            *slot = Value::NIL.to_bits();
-            *slot.add(1) = Value::NIL.to_bits();
-            slot = slot.add(2);
-        }
-        next!(pc, base, k, vm)
-    }
-    funcv(ins, pc, base, k, vm) { slow!(slow_variadic, ins, pc, base, k, vm) }
-    native(ins, pc, base, k, vm) { slow!(slow_native, ins, pc, base, k, vm) }
-
-    ret0(ins, pc, base, k, vm) {
-        if let Link::Vua(after) = Link::decode(*base.sub(1)) {
-            let call = word_at(after.sub(1));
-            if c(call) == 1 {
-                let caller = base.sub(2 + a(call));
-                next!(after, caller, proto_of(caller), vm)
-            }
-        }
-        slow!(slow_return, ins, pc, base, k, vm)
-    }
-    ret1(ins, pc, base, k, vm) {
-        if let Link::Vua(after) = Link::decode(*base.sub(1)) {
-            let call = word_at(after.sub(1));
-            if c(call) == 2 {
-                *base.sub(2) = *base.add(a(ins));
-                let caller = base.sub(2 + a(call));
-                next!(after, caller, proto_of(caller), vm)
-            }
-        }
-        slow!(return_some, ins, pc, base, k, vm)
-    }
-    ret(ins, pc, base, k, vm) { slow!(return_some, ins, pc, base, k, vm) }
-    // `RET` and `RET1` to a plain call that wants whatever number of results.
-    #[cold]
-    #[inline(never)]
-    return_some(ins, pc, base, k, vm) {
-        if let Link::Vua(after) = Link::decode(*base.sub(1)) {
-            let call = word_at(after.sub(1));
-            let given = if ins & 0xff == Op::RET1 as u64 { 1 } else { d(ins) };
-            let (from, to) = (base.add(a(ins)), base.sub(2));
-            let wanted = if c(call) == 0 {
-                (*vm).core.open = given;
-                given
-            } else {
-                c(call) - 1
-            };
-            let mut i = 0;
-            while i < wanted {
-                *to.add(i) = if i < given { *from.add(i) } else { Value::NIL.to_bits() };
-                i += 1;
-            }
-            let caller = base.sub(2 + a(call));
-            next!(after, caller, proto_of(caller), vm)
-        }
-        slow!(slow_return, ins, pc, base, k, vm)
-    }
-    retm(ins, pc, base, k, vm) { slow!(slow_return, ins, pc, base, k, vm) }
-    varg(ins, pc, base, k, vm) { slow!(slow_vararg, ins, pc, base, k, vm) }
     tbc(ins, pc, base, k, vm) {
         if get(base, a(ins)).is_truthy() {
             slow!(slow_to_close, ins, pc, base, k, vm)
@@ -839,7 +769,6 @@ handlers! {
         }
         slow!(slow_for, ins, pc, base, k, vm)
     }
-    itercall(ins, pc, base, k, vm) { slow!(slow_iterate, ins, pc, base, k, vm) }
     iterloop(ins, pc, base, k, vm) {
         let control = get(base, a(ins));
         if control.is_nil() {
@@ -1082,10 +1011,10 @@ pub(crate) static HANDLERS: [Handler; 256] = {
         ISLTI islti ISNLTI isnlti ISLEI islei ISNLEI isnlei ISGTI isgti ISNGTI isngti ISGEI isgei ISNGEI isngei
         IST ist ISF isf ISTC istc ISFC isfc JMP jmp LOOP loop_back NOT not NEG neg BNOT bnot LEN len
         ADD add SUB sub MUL mul DIV div MOD modulo IDIV idiv POW pow BAND band BOR bor BXOR bxor SHL shl SHR shr
-        ADDK addk SUBK subk MULK mulk DIVK divk MODK modk IDIVK idivk POWK pow BANDK bandk BORK bork BXORK bxork SHLK shlk SHRK shrk
+        ADDK addk SUBK subk MULK mulk DIVK divk MODK modk IDIVK idivk POWK powk BANDK bandk BORK bork BXORK bxork SHLK shlk SHRK shrk
         CONCAT concat GETCAP getcap GETCELL getcell SETCELL setcell NEWCELL newcell CELLGET cellget CELLSET cellset FNEW fnew
         GGET gget GSET gset TNEW tnew TGET tget TGETS tgets TGETI tgeti TSET tset TSETS tsets TSETI tseti TLIST tlist TLISTM tlist SELF self_
-        CALL call CALLM callm TCALL tail TCALLM tail RET ret RETM retm RET0 ret0 RET1 ret1 VARG varg
+        CALL call CALLM callm TCALL tail TCALLM tail RET return_some RETM return_some RET0 ret0 RET1 ret1 VARG varg
         FORPREP forprep FORLOOP forloop ITERCALL itercall ITERLOOP iterloop TBC tbc CLOSE close
         PFORPREP pforprep PFORLOOP pforloop PJOIN pjoin
         RMOV rmov RKINT rkint RKFLT rkflt RKVAL rkval BOXI boxi BOXF boxf TOI toi TOF tof ITOF itof FTOI convert
