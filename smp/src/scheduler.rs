@@ -122,6 +122,12 @@ pub trait Handle: Send + Sized {
     /// # Safety
     /// `word` came from [`into_raw`](Self::into_raw) of this type, and is turned back once.
     unsafe fn from_raw(word: NonZeroUsize) -> Self;
+
+    /// Whether a handle that waited for a time is to be queued now that it has come; false if it was woken otherwise, upon which the timer's word is
+    /// forgotten. Decides between a time limit and whatever else ends a wait. Called under the timers' lock: short, and without effect on the scheduler.
+    fn is_due(&self) -> bool {
+        true
+    }
 }
 
 impl Handle for NonZeroUsize {
@@ -322,8 +328,8 @@ impl<T: Handle> Scheduler<T> {
         key
     }
 
-    /// Takes back a task of [`inject_at`](Self::inject_at) before its time; `None` if that had come, and the task was queued. Exactly one of the two
-    /// happens, so this decides between a wake-up and a time limit. Takes a lock.
+    /// Takes back a task of [`inject_at`](Self::inject_at) before its time; `None` if that had come, and the task was queued or
+    /// [did not care](Handle::is_due). When it returns, nobody is about to ask the task. Takes a lock.
     pub fn cancel_timer(&self, key: TimerKey) -> Option<T> {
         let word = self.timers.cancel(key)?;
         // SAFETY: the timers had the word from `into_raw`, and gave it to nobody else.
@@ -417,7 +423,9 @@ impl<T: Handle> Drop for Scheduler<T> {
     fn drop(&mut self) {
         let mut left = Vec::new();
         left.extend(core::iter::from_fn(|| self.injector.pop()));
-        left.extend(core::iter::from_fn(|| self.timers.take_ready(u64::MAX)));
+        left.extend(core::iter::from_fn(|| {
+            self.timers.take_ready(u64::MAX, |_| true)
+        }));
         left.extend(self.waiting.lock().drain(..).map(|(_, word)| word));
         for core in &self.cores {
             // SAFETY: workers borrow the scheduler, so there are none any more.
@@ -546,7 +554,12 @@ impl<'s, T: Handle> Worker<'s, T> {
             return;
         }
         let now = self.scheduler.platform.now();
-        while let Some(word) = timers.take_ready(now) {
+        let due = |word| {
+            // SAFETY: the word came from `into_raw`; the handle goes back, and nothing else is made of it meanwhile.
+            let task = core::mem::ManuallyDrop::new(unsafe { T::from_raw(word) });
+            task.is_due()
+        };
+        while let Some(word) = timers.take_ready(now, due) {
             self.scheduler.injector.push(word);
             self.wake();
         }

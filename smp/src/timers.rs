@@ -1,8 +1,8 @@
 //! What becomes ready at a moment: an ordered map from deadlines to handles, under a lock, with the earliest deadline beside
 //! it where anyone can read it.
 //!
-//! Whoever removes an entry owns what it held. A wait with a time limit thus needs no arbiter of its own: the waker
-//! calls [`Timers::cancel`], and either gets the handle, and wakes the task, or learns that the time was up first. The lock is held for
+//! Whoever removes an entry owns what it held. What has become ready is asked, under the lock, whether it still cares: a wait may have
+//! ended otherwise. So when [`Timers::cancel`] returns, nobody is about to ask any more, and what waited may wait again. The lock is held for
 //! one insertion or removal; interrupt handlers take no part.
 //!
 //! # Protocol
@@ -90,19 +90,22 @@ impl Timers {
         (earliest != NEVER).then_some(earliest)
     }
 
-    /// Removes one word whose deadline is `now` or before, the earliest first.
-    pub fn take_ready(&self, now: u64) -> Option<NonZeroUsize> {
+    /// Removes words whose deadline is `now` or before, the earliest first, up to one for which `due` holds, and returns that. `due` is called under the lock: it is
+    /// short, and touches no timers.
+    pub fn take_ready(&self, now: u64, due: impl Fn(NonZeroUsize) -> bool) -> Option<NonZeroUsize> {
         if self.earliest()? > now {
             return None;
         }
         let mut entries = self.entries.lock();
-        let first = entries.map.first_entry()?;
-        if first.key().deadline > now {
-            return None;
+        let mut taken = None;
+        while taken.is_none()
+            && let Some(first) = entries.map.first_entry()
+            && first.key().deadline <= now
+        {
+            taken = Some(first.remove()).filter(|word| due(*word));
         }
-        let word = first.remove();
         self.publish_earliest(&entries);
-        Some(word)
+        taken
     }
 }
 
@@ -128,13 +131,25 @@ mod tests {
         assert!(timers.add(10, word(2)).1);
         assert!(!timers.add(10, word(3)).1);
         assert_eq!(timers.earliest(), Some(10));
-        assert_eq!(timers.take_ready(9), None);
-        assert_eq!(timers.take_ready(10), Some(word(2)));
-        assert_eq!(timers.take_ready(10), Some(word(3)));
-        assert_eq!(timers.take_ready(10), None);
+        assert_eq!(timers.take_ready(9, |_| true), None);
+        assert_eq!(timers.take_ready(10, |_| true), Some(word(2)));
+        assert_eq!(timers.take_ready(10, |_| true), Some(word(3)));
+        assert_eq!(timers.take_ready(10, |_| true), None);
         assert_eq!(timers.earliest(), Some(20));
-        assert_eq!(timers.take_ready(u64::MAX), Some(word(1)));
+        assert_eq!(timers.take_ready(u64::MAX, |_| true), Some(word(1)));
         assert_eq!(timers.earliest(), None);
+    }
+
+    #[test]
+    fn what_does_not_care_any_more_is_dropped() {
+        let timers = Timers::new();
+        for n in 1..=4 {
+            timers.add(n as u64, word(n));
+        }
+        assert_eq!(timers.take_ready(3, |w| w.get() == 2), Some(word(2)));
+        assert_eq!(timers.take_ready(3, |w| w.get() == 2), None);
+        assert_eq!(timers.earliest(), Some(4));
+        assert_eq!(timers.take_ready(4, |_| true), Some(word(4)));
     }
 
     #[test]
@@ -142,7 +157,7 @@ mod tests {
         let timers = Timers::new();
         let (first, _) = timers.add(5, word(1));
         let (second, _) = timers.add(u64::MAX, word(2));
-        assert_eq!(timers.take_ready(5), Some(word(1)));
+        assert_eq!(timers.take_ready(5, |_| true), Some(word(1)));
         assert_eq!(timers.cancel(first), None);
         assert!(timers.earliest().is_some());
         assert_eq!(timers.cancel(second), Some(word(2)));

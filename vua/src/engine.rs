@@ -30,14 +30,15 @@ use sync::lock::Lock;
 
 use crate::bytecode::{CaptureKind, binary};
 use crate::compile::Diagnostic;
-use crate::heap::{Heap, LocalHeap, NeedMemory};
+use crate::heap::{Heap, Kind, LocalHeap, NeedMemory};
 use crate::interp::{Core, Vm};
 use crate::library::Builder;
 use crate::library::module::{Load, Loads};
 use crate::object::{Cell, Closure, Gc, Proto, Str};
 use crate::table::{Retired, Table};
-use crate::task::{State, Task};
-use crate::value::Value;
+use crate::task::list::Register;
+use crate::task::{State, Task, Woken};
+use crate::value::{Tag, Value};
 
 /// Exit statuses that the engine itself gives.
 pub mod status {
@@ -66,6 +67,12 @@ metamethods! {
     Band "__band" Bor "__bor" Bxor "__bxor" Shl "__shl" Shr "__shr" Bnot "__bnot" Name "__name"
     Tostring "__tostring" Pairs "__pairs" Metatable "__metatable" Close "__close" Gc "__gc" Mode "__mode"
 }
+
+/// Values of [`Header::extra`](crate::heap::Header::extra) that can have metatables of their own.
+const EXTRAS: usize = 16;
+
+/// How many tasks the report of a deadlock lists.
+const LISTED_WAITS: usize = 20;
 
 /// How many metamethods a table's header caches.
 const CACHED: u8 = 8;
@@ -143,7 +150,8 @@ pub struct Engine {
     handler_error: Value,
     globals: Value,
     string_metatable: AtomicPtr<Table>,
-    task_metatable: Option<Gc<Table>>,
+    /// The metatables of objects that are neither tables nor strings, by kind and extra byte.
+    object_metatables: Vec<Option<Gc<Table>>>,
     file_metatable: Option<Gc<Table>>,
     files: crate::library::io::Files,
     loads: Loads,
@@ -160,6 +168,16 @@ pub struct Engine {
     writers: Lock<Vec<(Gc<Table>, Gc<Task>)>>,
     /// Tasks that wait for input.
     readers: Lock<Vec<Gc<Task>>>,
+    /// Tasks that were suspended and have not ended.
+    register: Register,
+    /// Every task of the program is to be cancelled.
+    cancelled: AtomicBool,
+    /// Cancellation was asked for from outside, and no core has seen to it.
+    cancel_asked: AtomicBool,
+    /// A deadlock was found before.
+    deadlocked: AtomicBool,
+    /// What `join` raises when the task was cancelled.
+    cancelled_text: Value,
     input: AtomicBool,
     /// How often tasks that waited for input were woken.
     input_wakes: AtomicU64,
@@ -188,15 +206,17 @@ impl Engine {
         }
         let out_of_memory = heap.intern(&local, b"not enough memory")?.value();
         let handler_error = heap.intern(&local, b"error in error handling")?.value();
+        let cancelled_text = heap.intern(&local, b"cancelled")?.value();
         let globals = Table::new(&local, 0, 64)?;
         let mut builder = Builder::new(heap, &local, globals);
         crate::library::open(&mut builder, platform)?;
         crate::task::library::open(&mut builder)?;
-        let (strings, tasks, files) = (
-            builder.string_metatable(),
-            builder.task_metatable(),
-            builder.file_metatable(),
-        );
+        crate::share::open(&mut builder)?;
+        let (strings, files) = (builder.string_metatable(), builder.file_metatable());
+        let mut objects = alloc::vec![None; Kind::COUNT * EXTRAS];
+        for (kind, extra, metatable) in builder.object_metatables() {
+            objects[*kind as usize * EXTRAS + usize::from(*extra)] = Some(*metatable);
+        }
 
         // The engine and the cores' machines refer to each other: the engine's place comes first.
         let place: &'static mut core::mem::MaybeUninit<Engine> =
@@ -236,7 +256,7 @@ impl Engine {
             handler_error,
             globals: globals.value(),
             string_metatable: AtomicPtr::new(strings.map_or(core::ptr::null_mut(), |t| t.as_ptr())),
-            task_metatable: tasks,
+            object_metatables: objects,
             file_metatable: files,
             files: crate::library::io::Files::new(),
             loads: Loads::new(),
@@ -249,6 +269,11 @@ impl Engine {
             ended: AtomicU64::new(0),
             writers: Lock::new(Vec::new()),
             readers: Lock::new(Vec::new()),
+            register: Register::new(platform.cpus()),
+            cancelled: AtomicBool::new(false),
+            cancel_asked: AtomicBool::new(false),
+            deadlocked: AtomicBool::new(false),
+            cancelled_text,
             input: AtomicBool::new(false),
             input_wakes: AtomicU64::new(0),
             failed: Lock::new(Vec::new()),
@@ -372,9 +397,44 @@ impl Engine {
         self.machines[cpu].0.get()
     }
 
-    /// Ends the program with status 130. Lock-free; callable from interrupt handlers.
+    /// Cancels every task of the program, whose status is then 130; the second time, ends it at once. Lock-free; callable from interrupt handlers.
     pub fn cancel(&self) {
-        self.end(status::CANCELLED);
+        if self.cancel_asked.swap(true, Ordering::AcqRel) {
+            return self.end(status::CANCELLED);
+        }
+        self.scheduler.safepoints().post_all(CANCEL);
+    }
+
+    /// A core has found [`CANCEL`]: it cancels the program if that was asked for.
+    pub(crate) fn serve_cancellation(&self) {
+        if self.cancel_asked.load(Ordering::Acquire) && !self.is_cancelled() {
+            self.give_status(status::CANCELLED);
+            self.cancel_all();
+        }
+    }
+
+    /// Sets the status that the program will end with, unless it has one.
+    fn give_status(&self, status: i32) {
+        let _ = self
+            .status
+            .compare_exchange(0, status, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    pub(crate) fn register(&self) -> &Register {
+        &self.register
+    }
+
+    pub(crate) fn mark_cancelled(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// The error that stands for cancellation.
+    pub(crate) fn cancelled_text(&self) -> Value {
+        self.cancelled_text
     }
 
     /// The heartbeat of a core: to be called when what [`Platform::heartbeat`] asked for is due. Lock-free; callable from interrupt handlers.
@@ -476,10 +536,6 @@ impl Engine {
         }
     }
 
-    pub(crate) fn task_metatable(&self) -> Option<Gc<Table>> {
-        self.task_metatable
-    }
-
     pub(crate) fn out_of_memory(&self) -> Value {
         self.out_of_memory
     }
@@ -507,7 +563,17 @@ impl Engine {
         if crate::library::io::is_file(value) {
             return self.file_metatable;
         }
-        crate::task::library::metatable(self, value)
+        let object = value.object()?;
+        // SAFETY: a value's object lives.
+        let (kind, extra) = unsafe {
+            let header = object.as_ref();
+            (header.kind(), header.extra.load(Ordering::Relaxed))
+        };
+        let extra = usize::from(extra);
+        if extra >= EXTRAS {
+            return None;
+        }
+        self.object_metatables[kind as usize * EXTRAS + extra]
     }
 
     /// A value's metamethod; nil if it has none.
@@ -558,9 +624,9 @@ impl Engine {
         }
     }
 
-    /// The name of a value's type for messages: `__name` of a table's metatable, if that is a string.
+    /// The name of a value's type for messages: `__name` of the metatable of a table or of an object of the engine, if that is a string.
     pub(crate) fn type_name(&self, value: Value) -> &'static str {
-        if value.as_table().is_some()
+        if (value.as_table().is_some() || value.has_tag(Tag::Object))
             && let Some(name) = self.metafield(value, "__name").as_str()
             && let Some(name) = name.to_utf8()
         {
@@ -583,12 +649,13 @@ impl Engine {
         self.main.load(Ordering::Relaxed) == task.as_ptr()
     }
 
-    /// The main function has ended: an error ends the program, else its tasks go on.
+    /// The main function has ended: an error cancels its tasks, else they go on.
     pub(crate) fn main_ended(&self, _core: &mut Core, task: Gc<Task>, state: State) {
         if state == State::Failed {
+            task.observe();
             self.report(task);
-            self.end(status::ERROR);
-            return;
+            self.give_status(status::ERROR);
+            self.cancel_all();
         }
         self.main_ended.store(true, Ordering::SeqCst);
         self.end_if_done();
@@ -619,10 +686,12 @@ impl Engine {
             return true;
         }
         let failed = core::mem::take(&mut *self.failed.lock());
-        let mut status = 0;
+        let mut status = self.status.load(Ordering::Acquire);
         for task in failed {
             if !task.is_observed() {
-                status = status::ERROR;
+                if status == 0 {
+                    status = status::ERROR;
+                }
                 if !self.is_closed() {
                     self.report(task);
                 }
@@ -632,15 +701,35 @@ impl Engine {
         true
     }
 
-    /// Every task waits and nothing can wake one: says so and ends the program.
+    /// Every task waits and nothing can wake one: says what each waits for, and cancels them all; the second time, ends the program.
     pub(crate) fn deadlock(&self) {
-        if !self.is_closed() {
-            self.platform.write(
-                Stream::Error,
-                b"vua: deadlock: every task of the program waits for another one to end\n",
-            );
-            self.end(status::ERROR);
+        if self.is_closed() {
+            return;
         }
+        if self.deadlocked.swap(true, Ordering::AcqRel) {
+            return self.end(status::ERROR);
+        }
+        let mut waits = Vec::new();
+        let mut count = 0;
+        self.register.each(|task| {
+            count += 1;
+            if waits.len() < LISTED_WAITS {
+                waits.push(task);
+            }
+        });
+        let mut text = String::from(
+            "vua: deadlock: every task of the program waits, and nothing can wake one\n",
+        );
+        for task in &waits {
+            text.push_str(&crate::task::wait::description(self, *task));
+            text.push('\n');
+        }
+        if count > waits.len() {
+            text.push_str(&format!("... and {} tasks more\n", count - waits.len()));
+        }
+        self.platform.write(Stream::Error, text.as_bytes());
+        self.give_status(status::ERROR);
+        self.cancel_all();
     }
 
     pub(crate) fn add_failed(&self, task: Gc<Task>) {
@@ -694,6 +783,11 @@ impl Engine {
         }
     }
 
+    /// A task's wait for input has ended otherwise.
+    pub(crate) fn remove_reader(&self, task: Gc<Task>) {
+        self.readers.lock().retain(|reader| *reader != task);
+    }
+
     pub(crate) fn waits_for_input(&self) -> bool {
         !self.readers.lock().is_empty()
     }
@@ -708,10 +802,13 @@ impl Engine {
     pub(crate) fn wake_readers(&self) {
         self.input.store(false, Ordering::Release);
         self.input_wakes.fetch_add(1, Ordering::SeqCst);
-        let readers = core::mem::take(&mut *self.readers.lock());
-        for task in readers {
-            task.set_state(State::Ready);
-            self.scheduler.inject(task);
+        let mut readers = self.readers.lock();
+        // Under the lock: a task whose wait was ended otherwise takes itself off before it goes on.
+        for task in readers.drain(..) {
+            if task.claim(Woken::Event) {
+                task.set_state(State::Ready);
+                self.scheduler.inject(task);
+            }
         }
     }
 

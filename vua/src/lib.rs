@@ -10,6 +10,7 @@
 //! | [`heap`], [`object`], [`table`] | memory and what lies in it |
 //! | [`interp`] | the interpreter |
 //! | [`task`] | tasks: spawning, waiting, joining, splitting loops |
+//! | [`share`] | atomic operations, locks, queues |
 //! | [`library`] | the standard library |
 //! | [`engine`] | a program on all cores |
 //! | [`turns`] | all cores on one thread, to replay and to simulate |
@@ -32,6 +33,7 @@ pub mod interp;
 pub mod library;
 pub mod number;
 pub mod object;
+pub mod share;
 pub mod syntax;
 pub mod table;
 pub mod task;

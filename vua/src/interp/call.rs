@@ -133,6 +133,9 @@ impl Core {
                                 self.pc = pc.sub(1);
                                 return Ok(());
                             }
+                            Continuation::UnwindCancelled => {
+                                return Err(Leave::Throw(Throw::Cancelled));
+                            }
                             Continuation::Unwind => {
                                 return Err(Leave::Throw(Throw::Handled(Value::from_bits(
                                     *base.sub(4),

@@ -36,6 +36,24 @@ impl Core {
         Some(unsafe { stack.add(slot) })
     }
 
+    /// While an error, or a cancellation if it is `None`, unwinds to the frame at `catcher`: calls the `__close` of the innermost variable above it.
+    pub(crate) fn leave_variables(
+        &mut self,
+        innermost: Frame,
+        catcher: *mut u64,
+        error: Option<Value>,
+    ) -> Option<Flow> {
+        match error {
+            Some(error) => {
+                self.close_while_unwinding(innermost, catcher, error, Continuation::Unwind)
+            }
+            None => {
+                let error = self.engine.cancelled_text();
+                self.close_while_unwinding(innermost, catcher, error, Continuation::UnwindCancelled)
+            }
+        }
+    }
+
     /// While an error unwinds to the frame at `catcher`: calls the `__close` of the innermost variable above it, and then goes on as `then`
     /// says. `None` if there is none.
     pub(crate) fn close_while_unwinding(

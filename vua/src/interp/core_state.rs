@@ -12,7 +12,7 @@ use super::metered::Meter;
 use crate::engine::Engine;
 use crate::heap::LocalHeap;
 use crate::object::Gc;
-use crate::task::{INITIAL_SLOTS, Task, WaitFor, free_stack};
+use crate::task::{INITIAL_SLOTS, Task, WaitFor, Woken, free_stack};
 use crate::value::Value;
 
 /// A core as the handlers see it: their table, the word that other cores write, and the rest.
@@ -69,6 +69,8 @@ pub(crate) struct Core {
     pub next: Option<Gc<Task>>,
     /// After [`Exit::Waiting`], what for.
     pub wait: Option<WaitFor>,
+    /// What ended the running task's last wait.
+    pub woken: Woken,
     /// After [`Exit::Failed`], the error.
     pub error: Value,
     /// Which core this is.
@@ -135,6 +137,7 @@ impl Core {
             task: None,
             next: None,
             wait: None,
+            woken: Woken::Event,
             error: Value::NIL,
             cpu,
             engine,

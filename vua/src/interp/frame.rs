@@ -46,6 +46,8 @@ pub(crate) enum Continuation {
     Shut = 8,
     /// The first is what a message handler made of an error, which goes on unwinding with it.
     Handled = 9,
+    /// As `Unwind`, on the way of a cancellation; an error of what was called ends here.
+    UnwindCancelled = 10,
 }
 
 /// A link word, taken apart.
@@ -121,7 +123,8 @@ impl Link {
                     6 => Continuation::Unwind,
                     7 => Continuation::AgainOpen,
                     8 => Continuation::Shut,
-                    _ => Continuation::Handled,
+                    9 => Continuation::Handled,
+                    _ => Continuation::UnwindCancelled,
                 },
                 operand: (word >> 32) as u8,
             },
@@ -220,6 +223,7 @@ mod tests {
             Continuation::AgainOpen,
             Continuation::Shut,
             Continuation::Handled,
+            Continuation::UnwindCancelled,
         ] {
             match Link::decode(
                 (Link::Metamethod {

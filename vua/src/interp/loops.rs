@@ -210,17 +210,14 @@ pub(super) fn join(vm: &mut Vm, ins: u32) -> Flow {
     let Some(latch) = Gc::<Latch>::from_value(unsafe { get(core.base, a(ins)) }) else {
         return Ok(());
     };
-    // The count that is left when all pieces have ended is this task's own, unless it was given up when the task was suspended.
-    if latch
-        .fields()
-        .pending
-        .load(core::sync::atomic::Ordering::Acquire)
-        > latch.own_count()
-    {
+    if !latch.is_done() {
         // SAFETY: the instruction runs again.
         core.pc = unsafe { core.pc.sub(1) };
         core.wait = Some(WaitFor::Latch(latch));
         return Err(Leave::Exit(Exit::Waiting));
+    }
+    if latch.fields().owner_cancelled.get() {
+        return Err(Leave::Throw(Throw::Cancelled));
     }
     match latch.error() {
         Some(error) => Err(Leave::Throw(Throw::Value(error))),
@@ -258,6 +255,7 @@ impl Core {
                 if has_loop
                     && let Some(proto) = self.frame_proto(frame)
                     && proto.parallel_body
+                    && !Gc::<Latch>::from_value(get(frame.base, 3)).is_some_and(|l| l.has_failed())
                     && let Some(half) = cut(frame.base, whole)
                 {
                     outermost = Some((frame.base, half));
@@ -294,11 +292,7 @@ impl Core {
                 &[first, get(base, 1), get(base, 2), latch.value()],
                 None,
             )?;
-            task.fields().latch.set(latch.as_ptr());
-            latch
-                .fields()
-                .pending
-                .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            latch.add(task);
             put(base, 1, last);
             if let Some(paths) = &mut self.meter.paths {
                 let frame = (base as usize - self.stack as usize) / 8;

@@ -11,7 +11,7 @@ use super::frame::{Continuation, Frame, Link};
 use super::native::{NativeFn, Throw};
 use crate::heap::NeedMemory;
 use crate::object::{Gc, Proto};
-use crate::task::{Coroutine, Latch};
+use crate::task::{Coroutine, Latch, Task};
 use crate::value::{Tag, Value};
 
 /// Why a slow path does not simply go on.
@@ -121,12 +121,21 @@ impl Core {
     /// Unwinds to whoever catches the error and prepares that to run; or gives up the task.
     ///
     /// A message handler runs first, on top of the frame that raised the error; then the variables on the way are closed; then the catcher goes on.
+    /// A cancellation is caught by nobody, but goes on only when the pieces of each parallel loop that it leaves have ended.
     pub(crate) fn unwind(&mut self, throw: Throw) -> Option<Exit> {
         if matches!(throw, Throw::Shut) {
             return self.shut();
         }
         let handled = matches!(throw, Throw::Handled(_));
-        let value = self.error_value(throw);
+        let mut value = self.error_value(throw);
+        if value.is_none() {
+            if self.engine.is_closed() {
+                return Some(Exit::Cancelled);
+            }
+            if let Some(task) = self.task {
+                task.begin_unwinding();
+            }
+        }
         let (mut base, mut pc) = (self.base, self.pc);
         let mut frame = Frame { base, pc };
         // How many message handlers' errors this one is within.
@@ -134,17 +143,12 @@ impl Core {
         loop {
             // SAFETY: the frames are those of the running task's stack.
             unsafe {
-                if let Some(error) = value
-                    && let Some(proto) = self.frame_proto(frame)
+                if let Some(proto) = self.frame_proto(frame)
                     && proto.parallel_body
                     && let Some(latch) = Gc::<Latch>::from_value(get(frame.base, 3))
                 {
-                    if let Some(flow) = self.close_while_unwinding(
-                        Frame { base, pc },
-                        frame.base,
-                        error,
-                        Continuation::Unwind,
-                    ) {
+                    if let Some(flow) = self.leave_variables(Frame { base, pc }, frame.base, value)
+                    {
                         return self.entered(flow);
                     }
                     // The loop was split: its join waits for the other pieces and raises the error of the earliest.
@@ -152,11 +156,27 @@ impl Core {
                         || get(frame.base, 2).as_float() > Some(0.0),
                         |step| step > 0,
                     );
-                    let error = match self.publish(error) {
-                        Ok(()) => error,
-                        Err(_) => self.engine.out_of_memory(),
-                    };
-                    latch.fail(get(frame.base, 0), up, error);
+                    let index = get(frame.base, 0);
+                    match value {
+                        Some(error) => {
+                            let error = match self.publish(error) {
+                                Ok(()) => error,
+                                Err(_) => self.engine.out_of_memory(),
+                            };
+                            latch.fail(self.engine, index, up, error, self.task);
+                        }
+                        None if matches!(frame.link(), Link::Bottom) => {
+                            if !latch.has_failed() {
+                                // A piece that was cancelled by itself: its iterations are missing.
+                                let error = self.engine.cancelled_text();
+                                latch.fail(self.engine, index, up, error, self.task);
+                            }
+                        }
+                        None => {
+                            latch.fields().owner_cancelled.set(true);
+                            latch.cancel(self.engine);
+                        }
+                    }
                     self.base = frame.base;
                     put(frame.base, 0, latch.value());
                     return self.deliver_flow(frame.base, frame.base, 1);
@@ -180,12 +200,9 @@ impl Core {
                             }
                             error = self.engine.handler_error();
                         }
-                        if let Some(flow) = self.close_while_unwinding(
-                            Frame { base, pc },
-                            frame.base,
-                            error,
-                            Continuation::Unwind,
-                        ) {
+                        if let Some(flow) =
+                            self.leave_variables(Frame { base, pc }, frame.base, Some(error))
+                        {
                             return self.entered(flow);
                         }
                         self.give_up_loads(frame.base);
@@ -212,11 +229,33 @@ impl Core {
                             return None;
                         }
                         (Some(coroutine), None) => {
+                            if let Some(flow) =
+                                self.leave_variables(Frame { base, pc }, self.stack, None)
+                            {
+                                return self.entered(flow);
+                            }
                             self.abandon_coroutine(coroutine);
                             (base, pc) = (self.base, self.pc);
                             frame = Frame { base, pc };
                         }
                     },
+                    Link::Metamethod {
+                        then: Continuation::UnwindCancelled,
+                        ..
+                    } if value.is_some() => {
+                        if let Some(flow) =
+                            self.leave_variables(Frame { base, pc }, frame.base, value)
+                        {
+                            return self.entered(flow);
+                        }
+                        // An error in closing a variable of a task that is being cancelled: the cancellation goes on.
+                        value = None;
+                        match frame.caller() {
+                            Some(caller) => frame = caller,
+                            None => break,
+                        }
+                        (base, pc) = (frame.base, frame.pc);
+                    }
                     Link::Variadic { distance } => frame.base = frame.base.sub(distance),
                     link => {
                         if let Link::Metamethod {
@@ -234,19 +273,14 @@ impl Core {
                 }
             }
         }
+        if let Some(flow) = self.leave_variables(Frame { base, pc }, self.stack, value) {
+            return self.entered(flow);
+        }
         match value {
             Some(error) => {
-                if let Some(flow) = self.close_while_unwinding(
-                    Frame { base, pc },
-                    self.stack,
-                    error,
-                    Continuation::Unwind,
-                ) {
-                    return self.entered(flow);
-                }
                 self.error = error;
                 if let Some(task) = self.task {
-                    let text = self.traceback(Frame { base, pc });
+                    let text = self.whole_traceback(task, Frame { base, pc }, error);
                     task.set_traceback(text);
                 }
                 Some(Exit::Failed)
@@ -318,6 +352,20 @@ impl Core {
             put(callee, 0, error);
             self.enter_function(callee, 1)
         }
+    }
+
+    /// The traceback of an error that nothing caught, and behind it that of the task whose error it was, if a join raised it.
+    fn whole_traceback(&self, task: Gc<Task>, innermost: Frame, error: Value) -> String {
+        let mut text = self.traceback(innermost);
+        let (cause, raised) = task.fields().cause.get();
+        if raised == error
+            && let Some(cause) = Gc::<Task>::from_value(cause)
+            && let Some(of_cause) = cause.traceback()
+        {
+            text.push_str("\njoined task's ");
+            text.push_str(of_cause);
+        }
+        text
     }
 
     fn entered(&mut self, flow: Flow) -> Option<Exit> {

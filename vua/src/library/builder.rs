@@ -1,6 +1,8 @@
 //! How libraries become tables of functions when an engine starts.
 
-use crate::heap::{Heap, LocalHeap, NeedMemory};
+use alloc::vec::Vec;
+
+use crate::heap::{Heap, Kind, LocalHeap, NeedMemory};
 use crate::interp::native::NativeFn;
 use crate::object::{Gc, NativeFunction};
 use crate::table::{SetError, Table};
@@ -12,7 +14,7 @@ pub struct Builder<'a> {
     local: &'a LocalHeap,
     globals: Gc<Table>,
     strings: Option<Gc<Table>>,
-    tasks: Option<Gc<Table>>,
+    objects: Vec<(Kind, u8, Gc<Table>)>,
     files: Option<Gc<Table>>,
 }
 
@@ -24,7 +26,7 @@ impl<'a> Builder<'a> {
             local,
             globals,
             strings: None,
-            tasks: None,
+            objects: Vec::new(),
             files: None,
         }
     }
@@ -149,12 +151,18 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Makes the functions in `methods` the methods of tasks.
-    pub fn set_task_methods(&mut self, methods: Gc<Table>) -> Result<(), NeedMemory> {
+    /// Makes the functions in `methods` the methods of objects of this kind and this [`extra`](crate::heap::Header::extra), which messages call `name`. Gives their metatable.
+    pub fn set_methods(
+        &mut self,
+        kind: Kind,
+        extra: u8,
+        name: &str,
+        methods: Gc<Table>,
+    ) -> Result<Gc<Table>, NeedMemory> {
         let table = self.metatable(methods)?;
-        self.set(table, "__name", self.string("task")?)?;
-        self.tasks = Some(table);
-        Ok(())
+        self.set(table, "__name", self.string(name)?)?;
+        self.objects.push((kind, extra, table));
+        Ok(table)
     }
 
     /// Gives file handles their metatable.
@@ -177,8 +185,8 @@ impl<'a> Builder<'a> {
         self.strings
     }
 
-    /// The metatable of tasks.
-    pub fn task_metatable(&self) -> Option<Gc<Table>> {
-        self.tasks
+    /// The metatables of objects, by kind and extra byte.
+    pub fn object_metatables(&self) -> &[(Kind, u8, Gc<Table>)] {
+        &self.objects
     }
 }

@@ -19,7 +19,7 @@ use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
 use crate::object::Gc;
 use crate::table::Table;
-use crate::task::{Coroutine, Task, WaitFor};
+use crate::task::{Coroutine, Task, WaitFor, Woken};
 use crate::value::Value;
 
 /// Where modules are looked for; `?` stands for the name, a slash for each dot in it.
@@ -183,7 +183,15 @@ impl Loads {
         }
     }
 
-    /// Takes the loads that `which` says off the list, and gives the tasks that waited for them.
+    /// A task's wait has ended otherwise.
+    pub(crate) fn remove_waiter(&self, task: Gc<Task>) {
+        for load in self.list.lock().iter_mut() {
+            load.waiters.retain(|waiter| *waiter != task);
+            load.expected.retain(|waiter| *waiter != task);
+        }
+    }
+
+    /// Takes the loads that `which` says off the list, and gives the tasks that waited for them, and whose wait this has ended.
     pub(crate) fn end(&self, which: impl Fn(&Load) -> bool) -> Vec<Gc<Task>> {
         let mut woken = Vec::new();
         if self.is_empty() {
@@ -193,7 +201,11 @@ impl Loads {
         list.retain_mut(|load| {
             let ends = which(load);
             if ends {
-                woken.append(&mut load.waiters);
+                woken.extend(
+                    load.waiters
+                        .drain(..)
+                        .filter(|task| task.claim(Woken::Event)),
+                );
             }
             !ends
         });

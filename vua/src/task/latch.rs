@@ -1,32 +1,44 @@
-//! The latch of a `parallel for` that was split.
+//! Groups of tasks that are waited for together: the pieces of a `parallel for` that was split, or the tasks of a scope.
 //!
-//! `pending` counts the pieces that have not ended, and one for the task that runs the loop. That task gives its own count up only when it is
-//! suspended and `waiter` names it; whoever brings the count to zero wakes it, and if that is the task itself it goes on at
-//! once. Decrements are acquire and release, so what the pieces wrote is visible behind the loop.
+//! Everything here changes under the lock byte in the latch's header. `pending` counts the tasks that have not ended; the one task that waits
+//! for them is suspended before it names itself in `waiter`, and whoever brings the count to zero takes it from there. `pending` is also read without
+//! the lock, acquire, and stored with release: what the tasks wrote is visible to who sees zero.
 //!
-//! The error that is kept is that of the earliest iteration that failed, under the latch's lock byte (in its header). `failed` tells the other pieces to stop.
+//! The error that is kept is that of the earliest iteration, or of the task spawned earliest, that failed. The first failure cancels the others.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::Task;
+use super::list::{List, Peers};
+use super::{SpinLocked, Task, Woken};
+use crate::engine::Engine;
 use crate::heap::{Header, Kind, LocalHeap, NeedMemory, flags};
 use crate::object::{Gc, Object};
 use crate::value::{Tag, Value};
+
+/// In [`Header::extra`]: the latch is a scope's.
+pub(super) const SCOPE: u8 = 1;
 
 /// See the module.
 #[repr(C)]
 pub struct Latch {
     header: Header,
-    pub(crate) pending: AtomicUsize,
-    pub(crate) waiter: AtomicPtr<Task>,
+    pending: AtomicUsize,
+    waiter: Cell<*mut Task>,
+    members: List<Peers>,
+    /// How many tasks it has had.
+    made: Cell<u64>,
     failed: AtomicBool,
-    /// Under the lock: the index of the failed iteration, and its error.
+    observed: AtomicBool,
+    /// The task that waits is itself being cancelled, and goes on unwinding when all have ended.
+    pub(crate) owner_cancelled: Cell<bool>,
+    /// The index of the failed iteration, and its error.
     index: Cell<Value>,
     error: Cell<Value>,
 }
 
-// SAFETY: the cells are used under the lock, or when no piece is left.
+// SAFETY: the cells are used under the lock, or when no task is left.
 unsafe impl Sync for Latch {}
 
 // SAFETY: laid out as the trait demands; no other type has this kind.
@@ -36,7 +48,7 @@ unsafe impl Object for Latch {
 }
 
 impl Latch {
-    /// A latch with one count, the loop's own.
+    /// A latch without tasks.
     pub(crate) fn new(local: &LocalHeap) -> Result<Gc<Latch>, NeedMemory> {
         let object = local
             .alloc_object(Kind::Latch, 0, size_of::<Latch>())?
@@ -45,11 +57,17 @@ impl Latch {
         unsafe {
             let latch = object.as_ptr();
             (*latch).header.set_flags(flags::SHARED);
-            (*latch).pending.store(1, Ordering::Relaxed);
             (*latch).index.set(Value::NIL);
             (*latch).error.set(Value::NIL);
             Ok(Gc::from_ptr(object))
         }
+    }
+
+    /// A latch that is a scope.
+    pub(crate) fn new_scope(local: &LocalHeap) -> Result<Gc<Latch>, NeedMemory> {
+        let latch = Latch::new(local)?;
+        latch.header().extra.store(SCOPE, Ordering::Relaxed);
+        Ok(latch)
     }
 }
 
@@ -75,41 +93,112 @@ impl Gc<Latch> {
         self.fields().failed.load(Ordering::Relaxed)
     }
 
-    /// Records that the iteration with this index failed with this error, which is published; the loop counts up or down.
-    pub(crate) fn fail(self, index: Value, up: bool, error: Value) {
+    /// A scope has been waited for: it has raised the error of one of its tasks, and those of the others need no report.
+    pub(crate) fn observe(self) {
+        self.fields().observed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_observed(self) -> bool {
+        self.fields().observed.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is a scope.
+    pub(crate) fn is_scope(self) -> bool {
+        self.header().extra.load(Ordering::Relaxed) == SCOPE
+    }
+
+    /// Adds a task that has not run yet.
+    pub(crate) fn add(self, task: Gc<Task>) {
+        let locked = SpinLocked::new(self.header());
         let latch = self.fields();
-        while latch
-            .header
-            .lock
-            .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            core::hint::spin_loop();
+        task.fields().latch.set(self.as_ptr());
+        task.fields().number.set(latch.made.get());
+        latch.made.set(latch.made.get() + 1);
+        latch.members.push(task, &locked);
+        latch
+            .pending
+            .store(latch.pending.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    /// A task of the group has ended. Gives the task that waits for the group, if this was the last and its wait has ended by this.
+    pub(crate) fn remove(self, task: Gc<Task>) -> Option<Gc<Task>> {
+        let locked = SpinLocked::new(self.header());
+        let latch = self.fields();
+        latch.members.remove(task, &locked);
+        let left = latch.pending.load(Ordering::Relaxed) - 1;
+        latch.pending.store(left, Ordering::Release);
+        if left > 0 {
+            return None;
         }
+        // SAFETY: null, or the task that waits.
+        let waiter: Gc<Task> =
+            unsafe { Gc::from_ptr(NonNull::new(latch.waiter.replace(null_mut()))?) };
+        waiter.claim(Woken::Event).then_some(waiter)
+    }
+
+    /// The task that begins to wait for all of the group; `false` if there is none left.
+    pub(crate) fn add_waiter(self, task: Gc<Task>) -> bool {
+        let _locked = SpinLocked::new(self.header());
+        if self.is_done() {
+            return false;
+        }
+        self.fields().waiter.set(task.as_ptr());
+        true
+    }
+
+    /// The task that waited does so no more.
+    pub(crate) fn remove_waiter(self) {
+        let _locked = SpinLocked::new(self.header());
+        self.fields().waiter.set(null_mut());
+    }
+
+    /// Whether all tasks have ended.
+    pub(crate) fn is_done(self) -> bool {
+        self.fields().pending.load(Ordering::Acquire) == 0
+    }
+
+    /// Records that the iteration, or task, with this index failed with this error, which is published; indices count up or down. The first failure cancels
+    /// all tasks of the group but `but`.
+    pub(crate) fn fail(
+        self,
+        engine: &Engine,
+        index: Value,
+        up: bool,
+        error: Value,
+        but: Option<Gc<Task>>,
+    ) {
+        let locked = SpinLocked::new(self.header());
+        let latch = self.fields();
         if latch.index.get().is_nil() || earlier(index, latch.index.get(), up) {
             latch.index.set(index);
             latch.error.set(error);
         }
-        latch.failed.store(true, Ordering::Relaxed);
-        latch.header.lock.store(0, Ordering::Release);
+        if !latch.failed.swap(true, Ordering::Relaxed) {
+            self.cancel_members(engine, but, &locked);
+        }
     }
 
-    /// The error to raise, when all pieces have ended.
+    /// Cancels all tasks of the group; those of a loop begin no further iteration.
+    pub(crate) fn cancel(self, engine: &Engine) {
+        let locked = SpinLocked::new(self.header());
+        self.fields().failed.store(true, Ordering::Relaxed);
+        self.cancel_members(engine, None, &locked);
+    }
+
+    fn cancel_members(self, engine: &Engine, but: Option<Gc<Task>>, locked: &SpinLocked<'_>) {
+        self.fields().members.each(locked, |task| {
+            if Some(task) != but {
+                engine.cancel_task(task);
+            }
+        });
+    }
+
+    /// The error to raise, when all tasks have ended; nil if they were cancelled without one. `None` if none failed.
     pub(crate) fn error(self) -> Option<Value> {
         if self.has_failed() {
             Some(self.fields().error.get())
         } else {
             None
         }
-    }
-
-    /// The loop's own count, as long as its task has not given it up: 1, and 0 after that.
-    pub(crate) fn own_count(self) -> usize {
-        self.fields().waiter.load(Ordering::Relaxed).is_null() as usize
-    }
-
-    /// One piece less; whether it was the last.
-    pub(crate) fn count_down(self) -> bool {
-        self.fields().pending.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }

@@ -3,25 +3,30 @@
 //! | file | what |
 //! | --- | --- |
 //! | this one | the task object, its states, who may write what |
-//! | [`latch`] | what the pieces of a split `parallel for` count down |
+//! | [`suspend`] | how a wait begins and ends, and what may end it |
+//! | [`list`] | lists of suspended tasks, and the register of those that ever were |
+//! | [`cancel`] | cancellation |
+//! | [`latch`] | groups of tasks that are waited for together: the pieces of a `parallel for`, the tasks of a scope |
 //! | [`coroutine`] | further stacks of a task, and how it goes from one to another |
-//! | [`wait`] | suspending, joining, ending |
-//! | [`library`] | `spawn`, `task`, `atomic` and `cpu` as programs see them |
+//! | [`wait`] | a core's loop: taking a task, running it, what follows |
+//! | [`library`], [`join`], [`scope`] | `spawn`, `task`, the methods of tasks and scopes, `cpu` as programs see them |
 //!
 //! # Who may write what
-//! The fields of a task other than [`Task::state`], [`Task::waiters`], [`Task::next`] and [`Task::observed`] belong to the core that
-//! runs the task. A task goes from one core to another through the scheduler's queues, whose hand-over is release to acquire.
+//! The fields of a task that are not atomic belong to the core that runs the task, or to the lists that it is in ([`list`]). A task goes from one
+//! core to another through the scheduler's queues, whose hand-over is release to acquire.
 //!
 //! # Joining
-//! `waiters` is a list of tasks linked by `next`, or [`ENDED`]. Who joins suspends itself first, its state saved, and then pushes itself
-//! with a compare-and-swap (release); if it finds `ENDED` (acquire) it goes on at once, and sees the results. Who ends
-//! writes its results and then swaps in `ENDED` (acquire and release): the list that it gets is its own, and everybody on it is suspended. The
-//! race "joins while it ends" is decided by that one word: either the joiner is on the list that the swap returns, or its
-//! compare-and-swap fails on `ENDED`.
+//! Tasks that wait for a task's end are on a list under its lock byte. Who joins suspends itself first, its state saved, and then takes the lock: either the task has
+//! ended, upon which it goes on at once and sees the results, or it is on the list that the end empties under the same lock.
 
+pub(crate) mod cancel;
 pub(crate) mod coroutine;
+pub(crate) mod join;
 pub(crate) mod latch;
 pub mod library;
+pub(crate) mod list;
+pub(crate) mod scope;
+pub(crate) mod suspend;
 pub(crate) mod wait;
 
 use alloc::boxed::Box;
@@ -30,7 +35,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::num::NonZeroUsize;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use crate::heap::{Header, Kind, LocalHeap, NeedMemory, flags};
 use crate::interp::core_state::Step;
@@ -40,13 +45,18 @@ use crate::table::Table;
 use crate::value::{Tag, Value};
 pub use coroutine::Coroutine;
 pub use latch::Latch;
+pub(crate) use list::{Links, SpinLocked, WaitList};
+use smp::timers::TimerKey;
+pub(crate) use suspend::Woken;
 
 /// What a task waits for.
 #[derive(Clone, Copy, Debug)]
 pub enum WaitFor {
     /// The end of a task.
     Task(Gc<Task>),
-    /// The end of all pieces of a parallel loop.
+    /// The end of a task, or a moment of the platform's time.
+    TaskUntil(Gc<Task>, u64),
+    /// The end of all pieces of a parallel loop, or of all tasks of a scope.
     Latch(Gc<Latch>),
     /// The end of a shared table's growth.
     Growth(Gc<Table>),
@@ -91,12 +101,27 @@ pub struct Task {
     state: AtomicU8,
     /// Whether somebody has asked for its results.
     observed: AtomicBool,
+    /// Whether it is suspended, and what ended that: see [`suspend`].
+    wake: AtomicU8,
+    /// See [`cancel`].
+    cancel: AtomicU8,
     /// Results in the stack's first slots, or one in `result`.
     pub(crate) results: Cell<u32>,
-    /// The tasks that wait for its end.
-    waiters: AtomicPtr<Task>,
-    /// The next task in whatever list it is in.
-    next: AtomicPtr<Task>,
+    /// The tasks that wait for its end, under the lock.
+    waiters: WaitList,
+    /// Its neighbours in the list that it waits in.
+    links: Links,
+    /// Its neighbours among the tasks of its group.
+    peers: Links,
+    /// Its neighbours in the register of tasks that were suspended, and the core whose list that is.
+    register: Links,
+    home: Cell<u32>,
+    /// The locks that it holds: how many.
+    pub(crate) locks: Cell<u32>,
+    /// What it waits for.
+    pub(crate) wait: Cell<Option<WaitFor>>,
+    /// The timer that ends its wait.
+    pub(crate) timer: Cell<Option<TimerKey>>,
     /// First slot of its stack.
     pub(crate) stack: Cell<*mut u64>,
     /// Number of slots.
@@ -111,10 +136,13 @@ pub struct Task {
     pub(crate) result: Cell<Value>,
     /// The traceback of the error, owned; or null.
     pub(crate) traceback: Cell<*mut String>,
+    /// The failed task whose error a join raised here last, and that error.
+    pub(crate) cause: Cell<(Value, Value)>,
     /// The table whose growth it finishes when it runs again, or null.
     pub(crate) grows: Cell<*mut Table>,
-    /// The latch of the loop that it is a piece of, or null.
+    /// The group that it belongs to, or null, and its number there.
     pub(crate) latch: Cell<*mut Latch>,
+    pub(crate) number: Cell<u64>,
     /// Where it was spawned, for tracebacks: function, and instruction after the call.
     pub(crate) spawned_at: Cell<(Value, *const AtomicU32)>,
     /// Stack slots of variables to be closed, innermost last: owned, or null.
@@ -135,9 +163,6 @@ unsafe impl Object for Task {
     const TAG: Tag = Tag::Object;
     const KINDS: &'static [Kind] = &[Kind::Task];
 }
-
-/// What [`Task::waiters`] is when the task has ended: no task's address.
-const ENDED: *mut Task = core::ptr::without_provenance_mut(1);
 
 impl Task {
     /// A new task that will call `function` with `arguments`, which are published already. `spare` is a stack of [`INITIAL_SLOTS`] that suffices for them. The task is shared from the start.
@@ -170,6 +195,10 @@ impl Task {
             (*task).stack.set(stack);
             (*task).slots.set(slots);
             (*task).result.set(Value::NIL);
+            (*task).cause.set((Value::NIL, Value::NIL));
+            (*task).home.set(list::NOWHERE);
+            (*task).wait.set(None);
+            (*task).timer.set(None);
             (*task).spawned_at.set((Value::NIL, core::ptr::null()));
             *stack = function.to_bits();
             *stack.add(1) = Link::Bottom.encode();
@@ -233,37 +262,33 @@ impl Gc<Task> {
     /// Whether it has ended, so that its results may be read.
     #[inline]
     pub(crate) fn has_ended(self) -> bool {
-        self.fields().waiters.load(Ordering::Acquire) == ENDED
+        self.fields().state.load(Ordering::Acquire) >= State::Done as u8
     }
 
-    /// Puts a suspended task on the list of those that wait for this one; `false` if this one has ended.
+    /// Puts a task that begins to wait on the list of those that wait for this one; `false` if this one has ended.
     pub(crate) fn add_waiter(self, waiter: Gc<Task>) -> bool {
-        let mut head = self.fields().waiters.load(Ordering::Acquire);
-        loop {
-            if head == ENDED {
-                return false;
-            }
-            waiter.fields().next.store(head, Ordering::Relaxed);
-            match self.fields().waiters.compare_exchange_weak(
-                head,
-                waiter.as_ptr(),
-                Ordering::Release,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return true,
-                Err(found) => head = found,
-            }
+        let locked = SpinLocked::new(self.header());
+        if self.has_ended() {
+            return false;
         }
+        self.fields().waiters.push(waiter, &locked);
+        true
     }
 
-    /// Marks it as ended, its results written, and calls `wake` for each task that waits for it.
-    pub(crate) fn end(self, mut wake: impl FnMut(Gc<Task>)) {
-        let mut waiter = self.fields().waiters.swap(ENDED, Ordering::AcqRel);
-        while let Some(task) = NonNull::new(waiter) {
-            // SAFETY: who is on the list is a live task, suspended until we wake it.
-            let task: Gc<Task> = unsafe { Gc::from_ptr(task) };
-            waiter = task.fields().next.load(Ordering::Relaxed);
-            wake(task);
+    /// Takes a task off that list, if it is there.
+    pub(crate) fn remove_waiter(self, waiter: Gc<Task>) {
+        let locked = SpinLocked::new(self.header());
+        self.fields().waiters.remove(waiter, &locked);
+    }
+
+    /// Marks it as ended, its results written, and calls `wake` for each task that waited for it, and whose wait this has ended.
+    pub(crate) fn end(self, state: State, mut wake: impl FnMut(Gc<Task>)) {
+        let locked = SpinLocked::new(self.header());
+        self.set_state(state);
+        while let Some(waiter) = self.fields().waiters.pop(&locked) {
+            if waiter.claim(Woken::Event) {
+                wake(waiter);
+            }
         }
     }
 
@@ -273,7 +298,11 @@ impl Gc<Task> {
     }
 
     pub(crate) fn is_observed(self) -> bool {
+        // SAFETY: null, or the group that keeps the task.
+        let group: Option<Gc<Latch>> =
+            NonNull::new(self.fields().latch.get()).map(|latch| unsafe { Gc::from_ptr(latch) });
         self.fields().observed.load(Ordering::Relaxed)
+            || group.is_some_and(|group| group.is_observed())
     }
 
     /// Its traceback, if it failed.
@@ -299,5 +328,9 @@ impl smp::scheduler::Handle for Gc<Task> {
     unsafe fn from_raw(raw: NonZeroUsize) -> Self {
         // SAFETY: it came from `into_raw`.
         unsafe { Gc::from_ptr(NonNull::with_exposed_provenance(raw)) }
+    }
+
+    fn is_due(&self) -> bool {
+        self.claim(Woken::Time)
     }
 }

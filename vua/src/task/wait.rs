@@ -1,19 +1,22 @@
 //! A core's loop over tasks: taking one, running it until it ends or waits, and what follows.
 
+use alloc::format;
 use alloc::string::String;
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use smp::safepoint::{CANCEL, HANDSHAKE, HEARTBEAT, HUNGRY, INPUT, STOP};
 use smp::scheduler::{Find, Rest};
 
-use super::{State, Task, WaitFor};
+use super::{Latch, State, Task, WaitFor, Woken};
 use crate::bytecode::instructions::Op;
+use crate::engine::Engine;
 use crate::heap::flags;
+use crate::interp::frame::Frame;
 use crate::interp::native::Throw;
 use crate::interp::throw::{Flow, Leave};
 use crate::interp::{Core, Exit, Vm, enter};
-use crate::object::Gc;
+use crate::object::{Closure, Gc};
 use crate::table::Table;
 use crate::value::Value;
 
@@ -122,6 +125,9 @@ impl Vm {
         if bits & HUNGRY != 0 {
             self.core.worker().share();
         }
+        if bits & CANCEL != 0 {
+            self.core.engine.serve_cancellation();
+        }
     }
 
     /// A safepoint of the running task. `pc`, `base` and `n` are saved; everything alive is in frames.
@@ -151,10 +157,39 @@ impl Vm {
             paths.resume(task, core.meter.executed);
         }
         let mut exit = None;
+        core.woken = Woken::Event;
+        match core.end_wait(task) {
+            Some((Woken::Cancel, wait)) => {
+                match wait {
+                    // The request came before it began to unwind, and it waits again since: for the same as before.
+                    _ if task.is_unwinding() => {
+                        core.wait = Some(wait);
+                        exit = Some(Exit::Waiting);
+                    }
+                    // Its pieces are cancelled and waited for first: the join runs again, and goes on unwinding.
+                    WaitFor::Latch(latch) if !latch.is_scope() => {
+                        task.begin_unwinding();
+                        latch.fields().owner_cancelled.set(true);
+                        latch.cancel(core.engine);
+                    }
+                    _ => exit = core.unwind(Throw::Cancelled),
+                }
+            }
+            Some((woken, _)) => core.woken = woken,
+            None => {
+                if core.cancelled_here() && fields.grows.get().is_null() {
+                    exit = core.unwind(Throw::Cancelled);
+                }
+            }
+        }
         if let Some(table) = NonNull::new(fields.grows.replace(core::ptr::null_mut())) {
             // SAFETY: the table is in the task's frame.
             let finished = finish_growth(core, unsafe { Gc::from_ptr(table) });
-            exit = finished.err().and_then(|leave| core.leave(leave));
+            exit = match finished {
+                Err(leave) => core.leave(leave),
+                Ok(()) if core.cancelled_here() => core.unwind(Throw::Cancelled),
+                Ok(()) => None,
+            };
         }
         self.go_on(exit)
     }
@@ -249,6 +284,12 @@ impl Core {
         if engine.is_closed() {
             return Err(Leave::Exit(Exit::Cancelled));
         }
+        if bits & CANCEL != 0 {
+            engine.serve_cancellation();
+            if self.cancelled_here() {
+                return Err(Leave::Throw(Throw::Cancelled));
+            }
+        }
         if bits & HUNGRY != 0 && self.worker().share() {
             // Without memory for a piece, the loop goes on in one.
             if let Ok(Some(piece)) = self.split(false) {
@@ -335,20 +376,9 @@ impl Core {
     /// Arranges for a suspended task to go on; gives it back if it can at once.
     fn wait_for(&mut self, task: Gc<Task>, until: WaitFor) -> Option<Gc<Task>> {
         let engine = self.engine;
+        engine.register().enter(self.cpu, task);
         match until {
-            WaitFor::Task(other) => {
-                if other.add_waiter(task) {
-                    return None;
-                }
-                Some(task)
-            }
-            WaitFor::Latch(latch) => {
-                latch
-                    .fields()
-                    .waiter
-                    .store(task.as_ptr(), Ordering::Release);
-                if latch.count_down() { Some(task) } else { None }
-            }
+            // These end soon and by themselves: nothing else ends them.
             WaitFor::Growth(table) => {
                 if engine.add_writer(table, task) {
                     None
@@ -361,27 +391,12 @@ impl Core {
                 self.worker().after_handshake(task);
                 None
             }
-            WaitFor::Module(load) => {
-                if engine.loads().add_waiter(load, task) {
-                    None
-                } else {
-                    Some(task)
-                }
-            }
-            WaitFor::Input => {
-                engine.add_reader(task);
-                None
-            }
-            WaitFor::Time(deadline) => {
-                self.beat();
-                engine.scheduler().inject_at(deadline, task);
-                None
-            }
             WaitFor::Turn => {
                 task.set_state(State::Ready);
                 engine.scheduler().inject(task);
                 None
             }
+            _ => self.suspend(task, until),
         }
     }
 
@@ -403,37 +418,49 @@ impl Core {
             _ => State::Cancelled,
         };
         let mut next = None;
+        // SAFETY: null, or the group that keeps the task.
+        let latch: Option<Gc<Latch>> =
+            NonNull::new(fields.latch.get()).map(|latch| unsafe { Gc::from_ptr(latch) });
         if let Some(paths) = &mut self.meter.paths {
-            paths.ended(task, fields.latch.get(), self.meter.executed);
+            let piece_of = latch.filter(|latch| !latch.is_scope());
+            let piece_of = piece_of.map_or(core::ptr::null_mut(), Gc::as_ptr);
+            paths.ended(task, piece_of, self.meter.executed);
         }
-        if let Some(latch) = NonNull::new(fields.latch.get()) {
-            // A piece of a loop: its results are in the shared tables that it wrote to, its error in the latch.
-            // SAFETY: the piece holds a reference to its latch in its frame.
-            let latch: Gc<super::Latch> = unsafe { Gc::from_ptr(latch) };
-            if state == State::Failed {
-                // The error was raised outside any iteration: before the body's head, for want of stack.
-                let error = self.publish_or_memory_error(self.error);
-                latch.fail(Value::small(0), true, error);
+        engine.register().leave(task);
+        match latch {
+            Some(latch) if !latch.is_scope() => {
+                // A piece of a loop: its results are in the shared tables that it wrote to, its error in the latch.
+                if state == State::Failed {
+                    // The error was raised outside any iteration: before the body's head, for want of stack.
+                    let error = self.publish_or_memory_error(self.error);
+                    latch.fail(engine, Value::small(0), true, error, Some(task));
+                }
+                task.set_state(state);
+                // SAFETY: the task has ended, and nobody joins a piece.
+                unsafe { self.recycle_stack(self.stack, fields.slots.get()) };
+                fields.slots.set(0);
             }
-            task.set_state(state);
-            // SAFETY: the task has ended, and nobody joins a piece.
-            unsafe { self.recycle_stack(fields.stack.get(), fields.slots.get()) };
-            fields.slots.set(0);
-            if latch.count_down() {
-                // SAFETY: the loop's task gave its count up after it had named itself, and waits.
-                next = NonNull::new(latch.fields().waiter.load(Ordering::Acquire))
-                    .map(|waiter| unsafe { Gc::from_ptr(waiter) });
+            _ => {
+                self.keep_results(task, state);
+                if state == State::Failed {
+                    if let Some(latch) = latch {
+                        let number =
+                            Value::inline_integer(fields.number.get() as i64).unwrap_or(Value::NIL);
+                        latch.fail(engine, number, true, fields.result.get(), Some(task));
+                    }
+                    engine.add_failed(task);
+                }
+                task.end(state, |waiter| match next {
+                    None => next = Some(waiter),
+                    Some(_) => self.make_ready(waiter),
+                });
             }
-        } else {
-            self.keep_results(task, state);
-            task.set_state(state);
-            if state == State::Failed {
-                engine.add_failed(task);
-            }
-            task.end(|waiter| match next {
+        }
+        if let Some(waiter) = latch.and_then(|latch| latch.remove(task)) {
+            match next {
                 None => next = Some(waiter),
                 Some(_) => self.make_ready(waiter),
-            });
+            }
         }
         engine.count_end(self.cpu);
         if engine.is_main(task) {
@@ -492,4 +519,65 @@ impl Core {
 /// Whether a table is being grown.
 pub(crate) fn is_growing(table: Gc<Table>) -> bool {
     table.header().has(flags::GROWING)
+}
+
+/// What a suspended task waits for, and where, for the report of a deadlock. No core runs the task meanwhile.
+pub(crate) fn description(engine: &Engine, task: Gc<Task>) -> String {
+    let fields = task.fields();
+    let what = match fields.wait.get() {
+        Some(WaitFor::Task(other) | WaitFor::TaskUntil(other, _)) => {
+            format!("the end of a task that is {}", state_name(other.state()))
+        }
+        Some(WaitFor::Latch(latch)) if latch.is_scope() => "the tasks of a scope".into(),
+        Some(WaitFor::Latch(_)) => "the iterations of a 'parallel for'".into(),
+        Some(WaitFor::Module(_)) => "a module that another task loads".into(),
+        Some(WaitFor::Input) => "input".into(),
+        Some(WaitFor::Time(_)) => "a moment".into(),
+        Some(WaitFor::Growth(_) | WaitFor::Handshake(_)) => "the growth of a table".into(),
+        Some(WaitFor::Turn) | None => "its turn".into(),
+    };
+    let (spawner, at) = fields.spawned_at.get();
+    let mut place = match spawner.as_closure().and_then(|c| place_in(c, at)) {
+        Some(place) => format!("spawned at {place}"),
+        None => String::from("?"),
+    };
+    let mut walk = Some(Frame {
+        base: fields.base.get(),
+        pc: fields.pc.get(),
+    });
+    while let Some(frame) = walk {
+        // SAFETY: the task is suspended, so its frames do not change.
+        unsafe {
+            let function = Value::from_bits(*frame.base.sub(2));
+            if let Some(closure) = function.as_closure() {
+                place = place_in(closure, frame.pc).unwrap_or(place);
+                break;
+            }
+            walk = frame.caller();
+        }
+    }
+    let main = if engine.is_main(task) {
+        "the main function"
+    } else {
+        "a task"
+    };
+    format!("\t{place}: {main} waits for {what}")
+}
+
+/// File and line of the instruction before `pc`.
+fn place_in(closure: Gc<Closure>, pc: *const AtomicU32) -> Option<String> {
+    let debug = closure.proto().debug()?;
+    let line = Core::line_at(closure.proto(), pc)?;
+    Some(format!("{}:{}", debug.source, line))
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Ready => "ready",
+        State::Running => "running",
+        State::Waiting => "waiting",
+        State::Done => "done",
+        State::Failed => "failed",
+        State::Cancelled => "cancelled",
+    }
 }

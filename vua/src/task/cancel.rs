@@ -1,0 +1,97 @@
+//! Cancellation.
+//!
+//! To cancel a task is to set a mark in it, and to see to it that it looks: a task that waits is [claimed](Gc::claim), a core that runs it is told
+//! at its next safepoint, and one that lies in a queue looks before it runs. Then it unwinds like an error that nothing
+//! catches ([`Core::unwind`]): variables are closed, parallel loops that were split cancel their pieces and wait for them, and the task ends. From the moment at which it begins to
+//! unwind the mark says so, and nothing interrupts it again.
+//!
+//! | mark | meaning |
+//! | --- | --- |
+//! | 0 | nothing |
+//! | `REQUESTED` | to be cancelled |
+//! | `REQUESTED` and `BEGUN` | it unwinds: held off |
+//!
+//! *No request is overlooked.* Who cancels sets the mark and then claims the task; a task that is suspended can be claimed before its core looks at the mark once more. All four
+//! are sequentially consistent, so one sees the other. If the task was not claimed, every running core is told: the one that runs it looks at its next safepoint, which
+//! acquires the mark; one that has been told, and takes the task later, sees the mark when it does; and one that is outside comes back with a full fence.
+//!
+//! A program is cancelled as a whole by a mark of the engine's that every task inherits when it looks, and by cancelling whatever is in the [register](super::list).
+
+use core::sync::atomic::{Ordering, fence};
+
+use smp::safepoint::CANCEL;
+
+use super::{State, Task, Woken};
+use crate::engine::Engine;
+use crate::interp::Core;
+use crate::object::Gc;
+
+const REQUESTED: u8 = 1;
+const BEGUN: u8 = 2;
+
+impl Gc<Task> {
+    /// Whether it unwinds because it was cancelled.
+    pub(crate) fn is_unwinding(self) -> bool {
+        self.fields().cancel.load(Ordering::Relaxed) & BEGUN != 0
+    }
+
+    /// It begins to unwind, and is not interrupted any more.
+    pub(crate) fn begin_unwinding(self) {
+        self.fields()
+            .cancel
+            .fetch_or(REQUESTED | BEGUN, Ordering::AcqRel);
+    }
+}
+
+impl Engine {
+    /// Cancels a task, unless it has ended or is being cancelled.
+    pub(crate) fn cancel_task(&self, task: Gc<Task>) {
+        let before = task.fields().cancel.fetch_or(REQUESTED, Ordering::SeqCst);
+        if before != 0 || task.has_ended() {
+            return;
+        }
+        self.notify(task);
+    }
+
+    fn notify(&self, task: Gc<Task>) {
+        if task.claim(Woken::Cancel) {
+            task.set_state(State::Ready);
+            self.scheduler().inject(task);
+            return;
+        }
+        fence(Ordering::SeqCst);
+        let safepoints = self.scheduler().safepoints();
+        for cpu in (0..safepoints.cpus()).filter(|cpu| safepoints.is_running(*cpu)) {
+            safepoints.post(cpu, CANCEL);
+        }
+    }
+
+    /// Cancels every task of the program: those that were suspended at once, all others when they look.
+    pub(crate) fn cancel_all(&self) {
+        self.mark_cancelled();
+        fence(Ordering::SeqCst);
+        self.register().each(|task| {
+            let before = task.fields().cancel.fetch_or(REQUESTED, Ordering::SeqCst);
+            if before & BEGUN == 0 && task.claim(Woken::Cancel) {
+                task.set_state(State::Ready);
+                self.scheduler().inject(task);
+            }
+        });
+        self.scheduler().safepoints().post_all(CANCEL);
+    }
+
+    /// Whether a task that can be claimed, or has just begun to run, is to be cancelled, and does not unwind yet.
+    pub(crate) fn wants_cancellation(&self, task: Gc<Task>) -> bool {
+        let mark = task.fields().cancel.load(Ordering::SeqCst);
+        mark & BEGUN == 0 && (mark & REQUESTED != 0 || self.is_cancelled())
+    }
+}
+
+impl Core {
+    /// Whether the running task is to unwind here, at a safepoint: not while it holds locks.
+    pub(crate) fn cancelled_here(&self) -> bool {
+        self.task.is_some_and(|task| {
+            task.fields().locks.get() == 0 && self.engine.wants_cancellation(task)
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! Scopes: groups of tasks that end with a block.
+//!
+//! `local s <close> = task.scope()` begins one, `s:spawn(f, …)` adds a task. Leaving the block waits for all its tasks; if the block is left by an error,
+//! or cancelled, or one of the tasks fails, the tasks are cancelled first. The error of the task that was spawned earliest, of those that failed, is
+//! raised where the block ends.
+
+use super::latch::SCOPE;
+use super::library::start;
+use super::{Latch, WaitFor};
+use crate::heap::{Kind, NeedMemory};
+use crate::interp::native::{Call, Next, Throw};
+use crate::library::Builder;
+use crate::object::Gc;
+use crate::value::Value;
+
+/// Defines the methods.
+pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
+    let methods = builder.table("", &[("spawn", spawn), ("join", join), ("cancel", cancel)])?;
+    let metatable = builder.set_methods(Kind::Latch, SCOPE, "scope", methods)?;
+    builder.define(metatable, "", "__close", close, &[])
+}
+
+/// `task.scope()`.
+pub(super) fn scope(call: &mut Call<'_>) -> Result<Next, Throw> {
+    Ok(Next::One(Latch::new_scope(call.heap())?.value()))
+}
+
+fn scope_argument(call: &Call<'_>) -> Result<Gc<Latch>, Throw> {
+    Gc::from_value(call.get(0))
+        .filter(|latch: &Gc<Latch>| latch.is_scope())
+        .ok_or_else(|| call.type_error(0, "scope"))
+}
+
+/// `s:spawn(f, …)`.
+fn spawn(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let scope = scope_argument(call)?;
+    if scope.has_failed() {
+        return Err(call.message("the scope has been cancelled"));
+    }
+    start(call, 1, Some(scope))
+}
+
+/// `s:join()`: waits for all tasks of the scope, and raises the error of the earliest that failed.
+fn join(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let scope = scope_argument(call)?;
+    finish(scope)
+}
+
+fn finish(scope: Gc<Latch>) -> Result<Next, Throw> {
+    if !scope.is_done() {
+        return Ok(Next::Wait {
+            until: WaitFor::Latch(scope),
+            state: 1,
+        });
+    }
+    scope.observe();
+    match scope.error() {
+        Some(error) if !error.is_nil() => Err(Throw::Value(error)),
+        _ => Ok(Next::Nothing),
+    }
+}
+
+/// `s:cancel()`: cancels all tasks of the scope.
+fn cancel(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let scope = scope_argument(call)?;
+    scope.cancel(call.engine());
+    Ok(Next::Nothing)
+}
+
+/// The end of the block; the second argument is the error by which it is left.
+fn close(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let scope = scope_argument(call)?;
+    if call.state() == 0 {
+        if call.get(1).is_nil() {
+            call.set(1, Value::NIL);
+        } else {
+            scope.cancel(call.engine());
+        }
+    }
+    if call.slot(1).is_nil() {
+        return finish(scope);
+    }
+    if !scope.is_done() {
+        return Ok(Next::Wait {
+            until: WaitFor::Latch(scope),
+            state: 1,
+        });
+    }
+    // The error that left the block goes on; those of its tasks were its consequence, or came too late.
+    scope.observe();
+    Ok(Next::Nothing)
+}
