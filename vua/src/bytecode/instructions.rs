@@ -65,6 +65,8 @@ pub enum Operand {
     Base,
     /// The first of four raw registers of a loop.
     RawBase,
+    /// The first of a run of raw registers; the instruction's entry says how many.
+    RawRun,
     /// An unsigned number.
     Unsigned,
     /// A signed number.
@@ -285,6 +287,15 @@ instructions! {
     FNLE   AD  (RawRead RawRead) "jump if not (R[A] <= R[D])";
     FEQ    AD  (RawRead RawRead) "jump if R[A] == R[D]";
     FNE    AD  (RawRead RawRead) "jump if R[A] ~= R[D]";
+    IULT   AD  (RawRead RawRead) "jump if R[A] < R[D], unsigned";
+    INULT  AD  (RawRead RawRead) "jump if not (R[A] < R[D]), unsigned";
+    ICMPF  ABC (RawRead RawRead Unsigned) "jump if the integer R[A] compares exactly with the double R[B] as C says: 0 <, 2 <=, 4 >, 6 >=, 8 ==; one more: not so";
+    IBITS  ABC (RawWrite RawRead Unsigned) "R[A] = of R[B], by C: 0 leading zeros, 1 trailing zeros, 2 ones, 3 the bytes in reverse order";
+    ISAR   ABC (RawWrite RawRead RawRead) "R[A] = R[B] shifted right by R[C] with its sign; to the left if R[C] is negative";
+    IROL   ABC (RawWrite RawRead RawRead) "R[A] = R[B] rotated left by R[C] modulo 64";
+    IMULHI ABC (RawWrite RawRead RawRead) "R[A] = the upper half of the 128-bit signed product R[B] * R[C]";
+    IUDIV  ABC (RawWrite RawRead RawRead) "R[A] = R[B] / R[C], unsigned; division by zero is an error";
+    IUREM  ABC (RawWrite RawRead RawRead) "R[A] = R[B] modulo R[C], unsigned; modulo zero is an error";
     RFORPREP AD (RawBase Jump) "R[A] index, R[A+1] limit, R[A+2] step: R[A+1] = iterations after the first, R[A+3] = R[A]; jump if there is none; step 0 is an error";
     RFORLOOP AD (RawBase Jump) "if R[A+1] > 0 (unsigned): R[A+1] -= 1, R[A] += R[A+2], R[A+3] = R[A], jump back, at a safepoint";
     RGETCAP  AD (RawWrite RawCapture) "R[A] = captures[D]";
@@ -309,7 +320,7 @@ impl Op {
 
     /// Whether a `JMP` must follow it.
     pub fn is_comparison(self) -> bool {
-        (Op::ISLT..=Op::ISFC).contains(&self) || (Op::ILT..=Op::FNE).contains(&self)
+        (Op::ISLT..=Op::ISFC).contains(&self) || (Op::ILT..=Op::ICMPF).contains(&self)
     }
 }
 

@@ -87,6 +87,8 @@ struct Known {
     raw_cells: Registers,
     /// Registers that hold a table that a constructor just made.
     tables: Registers,
+    /// Tagged registers that hold a value. What a callee left behind in those above a call's window may be anything.
+    values: Registers,
 }
 
 fn verify_function(function: &Function, path: &mut Vec<usize>) -> Result<(), VerifyError> {
@@ -150,18 +152,15 @@ impl Checker<'_> {
         if f.registers > MAX_REGISTERS || f.parameters > f.registers {
             return self.error(None, "more registers than a frame can have");
         }
+        // A parallel body's loop variable is where its parameters end.
+        let fixed = f.parameters + u8::from(f.parallel_body);
         if f.raw_count > 0
-            && (f.raw_start != f.parameters
+            && (f.raw_start != fixed
                 || f.raw_start as usize + f.raw_count as usize > f.registers as usize)
         {
             return self.error(None, "raw registers do not follow the parameters");
         }
-        if f.parallel_body
-            && (f.parameters != 4
-                || f.variadic
-                || f.registers < 5
-                || f.raw_count > 0 && f.raw_start < 5)
-        {
+        if f.parallel_body && (f.parameters != 4 || f.variadic || f.registers < 5) {
             return self.error(
                 None,
                 "the body of a parallel loop has four parameters and a loop variable",
@@ -277,6 +276,7 @@ impl Checker<'_> {
                 | Operand::NewRawCell => tagged("operand")?,
                 Operand::RawRead | Operand::RawWrite => raw(1)?,
                 Operand::RawBase => raw(4)?,
+                Operand::RawRun => {}
                 Operand::Constant if value >= f.constants.len() => {
                     return self.error(Some(at), "no such constant");
                 }
@@ -388,6 +388,8 @@ impl Checker<'_> {
                 self.error(Some(at), "the end of a parallel loop outside its body")
             }
             Op::PJOIN => self.window(at, a(word), 1),
+            Op::ICMPF if c(word) > 9 => self.error(Some(at), "no such comparison"),
+            Op::IBITS if c(word) > 3 => self.error(Some(at), "no such operation on bits"),
             _ => Ok(()),
         }
     }
@@ -421,6 +423,8 @@ impl Checker<'_> {
             cells: [0; 4],
             raw_cells: [0; 4],
             tables: [0; 4],
+            // All are nil at first.
+            values: [u64::MAX; 4],
         };
         known[0] = Some(empty);
         let mut work = vec![0];
@@ -435,7 +439,12 @@ impl Checker<'_> {
             let opens = matches!(op, Op::CALL | Op::CALLM if c(word) == 0)
                 || (op == Op::VARG && d(word) == 0);
             self.successors(at, op, word, &mut to);
-            for next in to.iter().copied() {
+            for (way, next) in to.iter().copied().enumerate() {
+                let mut after = after;
+                if way == 0 && matches!(op, Op::ISTC | Op::ISFC) {
+                    // Only where it jumps has it stored the value.
+                    insert(&mut after.values, a(word));
+                }
                 if next >= f.code.len() {
                     return self.error(Some(at), "control runs off the end");
                 }
@@ -452,6 +461,7 @@ impl Checker<'_> {
                             cells: meet(old.cells, after.cells),
                             raw_cells: meet(old.raw_cells, after.raw_cells),
                             tables: meet(old.tables, after.tables),
+                            values: meet(old.values, after.values),
                         }
                     }
                 };
@@ -560,6 +570,7 @@ impl Checker<'_> {
         if op == Op::FNEW {
             self.closure(at, word, &before)?;
         }
+        self.reads(at, op, word, &before)?;
         let mut after = before;
         let forget = |after: &mut Known, register: usize| {
             if register < 256 {
@@ -575,12 +586,21 @@ impl Checker<'_> {
                 .chain([a(word)])
                 .for_each(|r| forget(&mut after, r)),
             Op::SELF => (a(word)..a(word) + 3).for_each(|r| forget(&mut after, r)),
-            Op::CALL | Op::CALLM | Op::VARG | Op::PFORPREP => {
-                (a(word)..registers).for_each(|r| forget(&mut after, r))
+            Op::CALL | Op::CALLM | Op::VARG | Op::ITERCALL | Op::PFORPREP => {
+                (a(word)..registers).for_each(|r| forget(&mut after, r));
+                if op == Op::ITERCALL {
+                    forget(&mut after, a(word) - 4);
+                }
+                if matches!(op, Op::CALL | Op::CALLM | Op::ITERCALL) {
+                    (a(word)..256).for_each(|r| remove(&mut after.values, r));
+                }
+                let written = match op {
+                    Op::VARG => d(word).saturating_sub(1),
+                    Op::PFORPREP => 6,
+                    _ => c(word).saturating_sub(1),
+                };
+                (a(word)..a(word) + written).for_each(|r| insert(&mut after.values, r));
             }
-            Op::ITERCALL => (a(word)..registers)
-                .chain([a(word) - 4])
-                .for_each(|r| forget(&mut after, r)),
             Op::FORPREP | Op::FORLOOP => (a(word)..a(word) + 4).for_each(|r| forget(&mut after, r)),
             Op::ITERLOOP => forget(&mut after, a(word) - 2),
             Op::PFORLOOP => (0..5).for_each(|r| forget(&mut after, r)),
@@ -599,7 +619,73 @@ impl Checker<'_> {
             _ if row.operands[0] == Operand::Write => forget(&mut after, a(word)),
             _ => {}
         }
+        match op {
+            Op::KNIL => (a(word)..=d(word)).for_each(|r| insert(&mut after.values, r)),
+            Op::SELF => [a(word), a(word) + 2]
+                .into_iter()
+                .for_each(|r| insert(&mut after.values, r)),
+            Op::FORPREP | Op::FORLOOP => {
+                (a(word)..a(word) + 4).for_each(|r| insert(&mut after.values, r))
+            }
+            Op::ITERLOOP => insert(&mut after.values, a(word) - 2),
+            Op::ISTC | Op::ISFC => {}
+            _ if matches!(
+                row.operands[0],
+                Operand::Write | Operand::NewCell | Operand::NewRawCell
+            ) =>
+            {
+                insert(&mut after.values, a(word));
+            }
+            _ => {}
+        }
         Ok(after)
+    }
+
+    /// What an instruction reads holds a value on every path.
+    fn reads(&self, at: usize, op: Op, word: u32, before: &Known) -> Result<(), VerifyError> {
+        let row = op.row();
+        let fields = match row.format {
+            Format::ABC => [a(word), b(word), c(word)],
+            Format::AD => [a(word), d(word), 0],
+            Format::J => [0; 3],
+        };
+        let value = |register: usize| {
+            if register < 256 && contains(&before.values, register) {
+                Ok(())
+            } else {
+                self.error(
+                    Some(at),
+                    format!("register {register} does not hold a value on every path"),
+                )
+            }
+        };
+        for (field, operand) in fields.into_iter().zip(row.operands) {
+            if operand == Operand::Read {
+                value(field)?;
+            }
+        }
+        let run = |first: usize, count: usize| (first..first + count).try_for_each(value);
+        match op {
+            Op::CONCAT => run(b(word), c(word) - b(word) + 1),
+            Op::TLIST | Op::TLISTM => run(a(word), 1 + d(word)),
+            Op::CALL | Op::CALLM => {
+                value(a(word))?;
+                run(a(word) + 2, b(word))
+            }
+            Op::TCALL | Op::TCALLM => {
+                value(a(word))?;
+                run(a(word) + 2, d(word))
+            }
+            Op::RET | Op::RETM => run(a(word), d(word)),
+            Op::FORPREP | Op::FORLOOP => run(a(word), 3),
+            Op::ITERCALL => run(a(word) - 4, 3),
+            Op::ITERLOOP | Op::PJOIN => value(a(word)),
+            Op::PFORPREP => {
+                value(a(word))?;
+                run(a(word) + 2, 3)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What a closure captures is there, and of its kind.
@@ -612,7 +698,10 @@ impl Checker<'_> {
                 let register = register as usize;
                 let fits = register < self.function.registers as usize
                     && match capture.kind {
-                        CaptureKind::Value => !self.raw(register),
+                        CaptureKind::Value => {
+                            !self.raw(register)
+                                && (contains(&before.values, register) || register == a(word))
+                        }
                         CaptureKind::Cell => contains(&before.cells, register),
                         CaptureKind::Raw => self.raw(register),
                         CaptureKind::RawCell => contains(&before.raw_cells, register),

@@ -1,5 +1,6 @@
 //! Expressions: variables, indices, calls, table constructors, and the walk over them.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use super::operand::{Expression, Literal, Operand};
@@ -30,6 +31,9 @@ impl<'c> Compiler<'c> {
         | ExprKind::Call(left, _)
         | ExprKind::Method(left, ..) = self.expr(at).kind
         {
+            if self.is_raw_function(at) {
+                break;
+            }
             pending.push(at);
             at = left;
         }
@@ -72,10 +76,11 @@ impl<'c> Compiler<'c> {
                 self.discharge(&mut e)?;
                 return Ok(e);
             }
-            ExprKind::Binary(..)
-            | ExprKind::Index(..)
-            | ExprKind::Call(..)
-            | ExprKind::Method(..) => {
+            ExprKind::Call(function, arguments) => {
+                return self.raw_function(*function, arguments, position);
+            }
+            // No leaf.
+            ExprKind::Binary(..) | ExprKind::Index(..) | ExprKind::Method(..) => {
                 return self.expression(id);
             }
         };
@@ -91,6 +96,21 @@ impl<'c> Compiler<'c> {
                 self.left_operand(*operator, e)?;
                 let mut right = self.expression(*right)?;
                 self.binary(*operator, e, &mut right, position)
+            }
+            ExprKind::Index(..) | ExprKind::Call(..) | ExprKind::Method(..)
+                if e.raw().is_some() =>
+            {
+                let doing = match kind {
+                    ExprKind::Call(..) => "call",
+                    _ => "index",
+                };
+                let name = e.raw().map_or("", super::raw::Raw::name);
+                let message = format!("attempt to {doing} a number value ({name})");
+                self.report(e.position, message);
+                let register = self.any_raw(e)?;
+                self.release_raw(register);
+                *e = Expression::new(Operand::Literal(Literal::Nil), position);
+                Ok(())
             }
             ExprKind::Index(_, key) => {
                 let operand = self.index(e, *key)?;
@@ -220,7 +240,7 @@ impl<'c> Compiler<'c> {
                     let free = self.f.free;
                     let target = self.index(&mut e, *key)?;
                     let mut value = self.expression(*value)?;
-                    self.store(&target, &mut value, at)?;
+                    self.store(&target, &mut value, at, "")?;
                     self.f.free = free;
                 }
                 Item::Positional(value) => {

@@ -4,6 +4,8 @@ use alloc::format;
 use alloc::sync::Arc;
 
 use super::emit::NO_JUMP;
+use super::operand::{Expression, Literal, Operand};
+use super::raw::Raw;
 use super::{Coded, Compiler};
 use crate::bytecode::Op;
 use crate::syntax::Position;
@@ -86,7 +88,7 @@ impl<'c> Compiler<'c> {
         for goto in &mut self.f.gotos[block.gotos..] {
             goto.active = goto.active.min(block.active);
         }
-        self.f.free = self.f.level(self.f.active.len());
+        self.f.release_temporaries();
         self.f.patch_jumps_here(block.breaks);
         Ok(())
     }
@@ -330,15 +332,32 @@ impl<'c> Compiler<'c> {
     }
 
     /// Puts a loop's start, limit and step into the next three registers.
-    fn bounds(&mut self, start: ExprId, limit: ExprId, step: Option<ExprId>) -> Coded<()> {
-        for bound in [start, limit] {
+    /// With `float`, start and step are floats, whatever they were.
+    fn bounds(
+        &mut self,
+        start: ExprId,
+        limit: ExprId,
+        step: Option<ExprId>,
+        float: bool,
+    ) -> Coded<()> {
+        for (bound, what) in [(start, "'for' initial value"), (limit, "'for' limit")] {
             let mut e = self.expression(bound)?;
+            if float {
+                self.convert(&mut e, Raw::Float, what)?;
+            }
             self.next_register(&mut e)?;
         }
         match step {
             Some(step) => {
                 let mut e = self.expression(step)?;
+                if float {
+                    self.convert(&mut e, Raw::Float, "'for' step")?;
+                }
                 self.next_register(&mut e)?;
+            }
+            None if float => {
+                let one = Operand::Literal(Literal::Float(1.0));
+                self.next_register(&mut Expression::new(one, self.f.position))?;
             }
             None => {
                 let register = self.reserve(1)?;
@@ -351,13 +370,18 @@ impl<'c> Compiler<'c> {
     pub(super) fn numeric_for(
         &mut self,
         variable: VariableId,
-        (start, limit, step): (ExprId, ExprId, Option<ExprId>),
+        bounds: (ExprId, ExprId, Option<ExprId>),
         body: &'c ast::Block,
     ) -> Coded<()> {
         let position = self.f.position;
+        if self.variable(variable).kind == ast::Type::Reg {
+            return self.integer_for(variable, bounds, body);
+        }
+        let (start, limit, step) = bounds;
         let base = self.f.free as u8;
         self.open_block(true);
-        self.bounds(start, limit, step)?;
+        let float = self.variable(variable).kind == ast::Type::F64;
+        self.bounds(start, limit, step, float)?;
         for register in base..base + 3 {
             self.hide(register);
         }
@@ -366,7 +390,7 @@ impl<'c> Compiler<'c> {
         let first = self.f.target();
         self.open_block(false);
         let register = self.reserve(1)?;
-        self.declare(variable, register)?;
+        self.declare_from(variable, register)?;
         self.block_statements(body)?;
         self.close_block()?;
         self.f.position = position;
@@ -404,7 +428,7 @@ impl<'c> Compiler<'c> {
         self.need(4.max(variables.len()))?;
         let base = self.reserve(variables.len())?;
         for (register, &variable) in (base..).zip(variables) {
-            self.declare(variable, register)?;
+            self.declare_from(variable, register)?;
         }
         self.block_statements(body)?;
         self.close_block()?;
@@ -449,7 +473,7 @@ impl<'c> Compiler<'c> {
         let child = self.child(function, None)?;
         self.emit_ad(Op::FNEW, base, child)?;
         self.reserve(2)?;
-        self.bounds(start, limit, step)?;
+        self.bounds(start, limit, step, false)?;
         self.reserve(1)?;
         self.f.position = position;
         let prepare = self.emit_ad(Op::PFORPREP, base, 0)?;

@@ -16,7 +16,7 @@ use crate::syntax::Position;
 use crate::syntax::ast::{FunctionId, VariableId};
 
 /// Registers of a frame, at most: `Function::registers`.
-const REGISTERS: usize = 250;
+pub(super) const REGISTERS: usize = 250;
 /// Constants of a function, at most: an index has 16 bits.
 const CONSTANTS: usize = 65_535;
 /// Instruction words of a function, at most: what a jump of 24 bits reaches.
@@ -34,6 +34,8 @@ pub(super) struct Active {
     pub variable: Option<VariableId>,
     /// Its register; constants have none.
     pub register: Option<u8>,
+    /// Whether that is a raw one.
+    pub raw: bool,
     /// The first instruction of its scope.
     pub start: usize,
 }
@@ -49,17 +51,23 @@ pub(super) struct FunctionState {
     pub children: Vec<Function>,
     pub captures: Vec<Capture>,
     pub known_captures: BTreeMap<VariableId, u16>,
+    /// Registers in front of the raw ones: the parameters, and a parallel body's loop variable.
+    pub parameters: usize,
     /// `local function f` as a variable, while its body is generated.
     pub itself: Option<VariableId>,
     /// The first free register.
     pub free: usize,
     /// One more than the highest register used.
     pub registers: usize,
+    /// The same for raw registers, which are counted by themselves until the function is finished.
+    pub raw_free: usize,
+    pub raw_registers: usize,
     pub active: Vec<Active>,
     pub blocks: Vec<Block>,
     pub labels: Vec<Label>,
     pub gotos: Vec<Goto>,
-    pub locals: Vec<LocalName>,
+    /// Names of variables, and whether their registers are raw ones.
+    pub locals: Vec<(LocalName, bool)>,
     /// The last instruction that is known to be jumped to.
     pub last_target: usize,
     /// Where the last instruction begins, if it may be looked at.
@@ -90,9 +98,12 @@ impl FunctionState {
             children: Vec::new(),
             captures: Vec::new(),
             known_captures: BTreeMap::new(),
+            parameters: 0,
             itself: None,
             free: 0,
             registers: 1,
+            raw_free: 0,
+            raw_registers: 0,
             active: Vec::new(),
             blocks: Vec::new(),
             labels: Vec::new(),
@@ -102,6 +113,11 @@ impl FunctionState {
             last: None,
             position: Position::default(),
         }
+    }
+
+    /// The first register that lies behind the raw ones: the parameters lie before them.
+    pub fn fixed(&self) -> usize {
+        self.parameters
     }
 
     /// Where the next instruction goes.
@@ -114,8 +130,25 @@ impl FunctionState {
         self.active[..count]
             .iter()
             .rev()
+            .filter(|v| !v.raw)
             .find_map(|v| v.register)
             .map_or(0, |r| usize::from(r) + 1)
+    }
+
+    /// The first raw register above the active variables.
+    pub fn raw_level(&self) -> usize {
+        self.active
+            .iter()
+            .rev()
+            .filter(|v| v.raw)
+            .find_map(|v| v.register)
+            .map_or(0, |r| usize::from(r) + 1)
+    }
+
+    /// Gives back all registers but those of active variables.
+    pub fn release_temporaries(&mut self) {
+        self.free = self.level(self.active.len());
+        self.raw_free = self.raw_level();
     }
 
     /// The last instruction, if nothing jumps behind it.
@@ -262,12 +295,13 @@ impl FunctionState {
         let end = self.here() as u32;
         for active in self.active.drain(count..) {
             if let (Some(variable), Some(register)) = (active.variable, active.register) {
-                self.locals.push(LocalName {
+                let name = LocalName {
                     name: names(variable),
                     register,
                     start: active.start as u32,
                     end,
-                });
+                };
+                self.locals.push((name, active.raw));
             }
         }
     }
@@ -414,13 +448,17 @@ impl Compiler<'_> {
         self.constant(&Literal::String(Rc::from(name.as_bytes())))
     }
 
+    pub(super) fn too_many_registers<T>(&self) -> Coded<T> {
+        self.fail(format!(
+            "function or expression needs too many registers (limit is {REGISTERS})"
+        ))
+    }
+
     /// Makes sure that the frame has `count` registers from the first free one on.
     pub(super) fn need(&mut self, count: usize) -> Coded<()> {
         let top = self.f.free + count;
         if top > REGISTERS {
-            return self.fail(format!(
-                "function or expression needs too many registers (limit is {REGISTERS})"
-            ));
+            return self.too_many_registers();
         }
         self.f.registers = self.f.registers.max(top);
         Ok(())
@@ -462,7 +500,12 @@ impl Compiler<'_> {
             && Op::of(word) == Some(Op::KNIL)
         {
             let (start, end) = (a(word), d(word));
-            if (start <= from && from <= end + 1) || (from <= start && start <= to + 1) {
+            // Raw registers come to lie between parameters and all others.
+            let fixed = self.f.fixed();
+            let parted = (start.min(from) < fixed) != (end.max(to) < fixed);
+            if parted {
+                // Two instructions.
+            } else if (start <= from && from <= end + 1) || (from <= start && start <= to + 1) {
                 self.f.code[at] = ad(Op::KNIL, start.min(from) as u8, end.max(to) as u16);
                 return Ok(());
             }

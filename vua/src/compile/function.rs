@@ -1,6 +1,7 @@
 //! Functions: heads and ends, closures and their captures.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::control::Block;
 use super::emit::{Active, FunctionState};
@@ -72,9 +73,10 @@ impl<'c> Compiler<'c> {
         }
         let op = if body.variadic { Op::FUNCV } else { Op::FUNC };
         self.emit_ad(op, 0, 0)?;
+        self.f.parameters = body.parameters.len();
         let first = self.reserve(body.parameters.len())?;
         for (register, &parameter) in (first..).zip(&body.parameters) {
-            self.declare(parameter, register)?;
+            self.declare_from(parameter, register)?;
         }
         self.finish(body)
     }
@@ -83,6 +85,7 @@ impl<'c> Compiler<'c> {
     fn parallel_body(&mut self, body: &'c FunctionBody) -> Coded<Function> {
         self.emit_ad(Op::FUNC, 0, 0)?;
         self.reserve(PARALLEL_PARAMETERS + 1)?;
+        self.f.parameters = PARALLEL_PARAMETERS + 1;
         for register in 0..PARALLEL_PARAMETERS {
             self.hide(register as u8);
         }
@@ -91,7 +94,7 @@ impl<'c> Compiler<'c> {
         let start = self.f.target();
         self.open_block(false);
         for &parameter in &body.parameters {
-            self.declare(parameter, variable)?;
+            self.declare_from(parameter, variable)?;
         }
         self.block_statements(&body.body)?;
         self.close_block()?;
@@ -106,7 +109,12 @@ impl<'c> Compiler<'c> {
         self.block_statements(&body.body)?;
         self.f.position.line = body.last_line;
         self.close_block()?;
-        self.emit_ad(Op::RET0, 0, 0)?;
+        match &body.results {
+            Some(results) if !results.is_empty() => self.missing_return(body)?,
+            _ => {
+                self.emit_ad(Op::RET0, 0, 0)?;
+            }
+        }
         self.build(body)
     }
 
@@ -121,11 +129,22 @@ impl<'c> Compiler<'c> {
         } else {
             body.parameters.len()
         } as u8;
-        let registers = self.f.registers.max(usize::from(parameters)) as u8;
+        let raw_start = self.f.fixed() as u8;
+        let registers = self.f.registers.max(usize::from(raw_start)) + self.f.raw_registers;
+        if registers > super::emit::REGISTERS {
+            self.f.position = body.position;
+            return self.too_many_registers();
+        }
+        let registers = registers as u8;
         self.f.set_a(0, registers);
         self.f.set_d(0, parameters.into());
+        self.f.place_registers();
         let f = &mut self.f;
-        f.locals.sort_by_key(|local| (local.start, local.register));
+        let mut locals: Vec<_> = core::mem::take(&mut f.locals)
+            .into_iter()
+            .map(|(local, _)| local)
+            .collect();
+        locals.sort_by_key(|local| (local.start, local.register));
         Ok(Function {
             source: self.source.clone(),
             name: body.name.clone(),
@@ -139,10 +158,10 @@ impl<'c> Compiler<'c> {
             parameters,
             variadic: body.variadic,
             registers,
-            raw_start: parameters,
-            raw_count: 0,
+            raw_start,
+            raw_count: f.raw_registers as u8,
             parallel_body: body.parallel,
-            locals: core::mem::take(&mut f.locals),
+            locals,
         })
     }
 
@@ -160,6 +179,7 @@ impl<'c> Compiler<'c> {
         self.f.active.push(Active {
             variable: Some(id),
             register: Some(register),
+            raw: false,
             start: self.f.here(),
         });
         Ok(())
@@ -171,6 +191,7 @@ impl<'c> Compiler<'c> {
         self.f.active.push(Active {
             variable: Some(id),
             register: None,
+            raw: false,
             start: self.f.here(),
         });
     }
@@ -180,6 +201,7 @@ impl<'c> Compiler<'c> {
         self.f.active.push(Active {
             variable: None,
             register: Some(register),
+            raw: false,
             start: self.f.here(),
         });
     }
@@ -204,18 +226,20 @@ impl<'c> Compiler<'c> {
         if let Some(&index) = self.at_level(level).known_captures.get(&id) {
             return Ok(index);
         }
-        let (name, owner, cell) = {
+        let (name, owner, cell, raw) = {
             let variable = self.variable(id);
             (
                 variable.name.clone(),
                 variable.function,
                 variable.needs_cell(),
+                variable.kind.is_raw(),
             )
         };
-        let mut kind = if cell {
-            CaptureKind::Cell
-        } else {
-            CaptureKind::Value
+        let mut kind = match (cell, raw) {
+            (true, false) => CaptureKind::Cell,
+            (false, false) => CaptureKind::Value,
+            (true, true) => CaptureKind::RawCell,
+            (false, true) => CaptureKind::Raw,
         };
         let source = if self.at_level(level).itself == Some(id) {
             CaptureSource::Itself
@@ -273,6 +297,6 @@ impl<'c> Compiler<'c> {
         self.f.position = position;
         let at = self.emit_ad(Op::FNEW, 0, child)?;
         let mut value = super::operand::Expression::new(Operand::Relocatable(at), position);
-        self.store(&target, &mut value, position)
+        self.store(&target, &mut value, position, "")
     }
 }

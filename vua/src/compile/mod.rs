@@ -9,10 +9,13 @@
 mod call;
 mod control;
 mod emit;
+mod frame;
 mod function;
 mod operand;
 mod operator;
+mod raw;
 mod statement;
+mod typed;
 
 use alloc::string::String;
 use alloc::sync::Arc;

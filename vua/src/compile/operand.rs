@@ -3,8 +3,9 @@
 use alloc::rc::Rc;
 
 use super::emit::{NO_JUMP, NO_REGISTER};
+use super::raw::Raw;
 use super::{Coded, Compiler, Location};
-use crate::bytecode::instructions::{a, ad};
+use crate::bytecode::instructions::{a, ad, d};
 use crate::bytecode::{CaptureKind, Op};
 use crate::syntax::Position;
 use crate::syntax::ast::*;
@@ -17,6 +18,18 @@ pub(super) enum Literal {
     Integer(i64),
     Float(f64),
     String(Rc<[u8]>),
+}
+
+impl Literal {
+    /// The type of the value, for messages.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Literal::Nil => "nil",
+            Literal::Boolean(_) => "boolean",
+            Literal::Integer(_) | Literal::Float(_) => "number",
+            Literal::String(_) => "string",
+        }
+    }
 }
 
 /// What is known of an expression's value.
@@ -44,6 +57,16 @@ pub(super) enum Operand {
     Relocatable(usize),
     /// In a register.
     Register(u8),
+    /// A raw variable in a register, which must not be overwritten.
+    RawVariable(u8, Raw),
+    /// A raw variable in a cell, in a register.
+    RawCell(u8, Raw),
+    /// A capture of a raw word, or of a cell that holds one.
+    RawCapture(u16, CaptureKind, Raw),
+    /// The instruction there computes it, to a raw register that is still to be chosen.
+    RawRelocatable(usize, Raw),
+    /// In a raw register.
+    RawRegister(u8, Raw),
     /// The results of the call at this instruction.
     Call(usize),
     /// The extra arguments, by the instruction there.
@@ -95,25 +118,38 @@ impl Compiler<'_> {
         if let Location::Constant(literal) = location {
             return Ok(Operand::Literal(literal.clone()));
         }
+        let raw = Raw::of(self.variable(id).kind);
         if self.variable(id).function == self.f.id {
-            match *location {
-                Location::Register(register) => return Ok(Operand::Variable(register)),
-                Location::Cell(register) => return Ok(Operand::Cell(register)),
+            match (location, raw) {
+                (&Location::Register(register), None) => return Ok(Operand::Variable(register)),
+                (&Location::Register(register), Some(raw)) => {
+                    return Ok(Operand::RawVariable(register, raw));
+                }
+                (&Location::Cell(register), None) => return Ok(Operand::Cell(register)),
+                (&Location::Cell(register), Some(raw)) => {
+                    return Ok(Operand::RawCell(register, raw));
+                }
                 _ => {}
             }
         }
         let index = self.capture(id)?;
-        Ok(Operand::Capture(
-            index,
-            self.f.captures[usize::from(index)].kind,
-        ))
+        let kind = self.f.captures[usize::from(index)].kind;
+        Ok(match raw {
+            Some(raw) => Operand::RawCapture(index, kind, raw),
+            None => Operand::Capture(index, kind),
+        })
     }
 
     /// Reads what is not in a register yet: the value is then known, in a register, or relocatable. Of several, the first.
     pub(super) fn discharge(&mut self, e: &mut Expression) -> Coded<()> {
         if matches!(
             e.operand,
-            Operand::Literal(_) | Operand::Jump(_) | Operand::Relocatable(_) | Operand::Register(_)
+            Operand::Literal(_)
+                | Operand::Jump(_)
+                | Operand::Relocatable(_)
+                | Operand::Register(_)
+                | Operand::RawRelocatable(..)
+                | Operand::RawRegister(..)
         ) {
             return Ok(());
         }
@@ -128,6 +164,16 @@ impl Compiler<'_> {
             }
             Operand::Capture(index, _) => {
                 Operand::Relocatable(self.emit_ad(Op::GETCAP, 0, index)?)
+            }
+            Operand::RawVariable(register, raw) => Operand::RawRegister(register, raw),
+            Operand::RawCell(register, raw) => {
+                Operand::RawRelocatable(self.emit_ad(Op::RCELLGET, 0, register.into())?, raw)
+            }
+            Operand::RawCapture(index, CaptureKind::RawCell, raw) => {
+                Operand::RawRelocatable(self.emit_ad(Op::RGETCELL, 0, index)?, raw)
+            }
+            Operand::RawCapture(index, _, raw) => {
+                Operand::RawRelocatable(self.emit_ad(Op::RGETCAP, 0, index)?, raw)
             }
             Operand::Global(name) => {
                 let at = self.emit_ad(Op::GGET, 0, 0)?;
@@ -178,6 +224,7 @@ impl Compiler<'_> {
     /// Puts a value, jumps aside, into a register. A comparison stays one.
     fn discharge_to(&mut self, e: &mut Expression, register: u8) -> Coded<()> {
         self.discharge(e)?;
+        self.boxed(e)?;
         match &e.operand {
             Operand::Literal(literal) => {
                 let literal = literal.clone();
@@ -197,8 +244,10 @@ impl Compiler<'_> {
 
     /// Gives back the register of a value that is in a temporary one.
     pub(super) fn release_value(&mut self, e: &Expression) {
-        if let Operand::Register(register) = e.operand {
-            self.release(register);
+        match e.operand {
+            Operand::Register(register) => self.release(register),
+            Operand::RawRegister(register, _) => self.release_raw(register),
+            _ => {}
         }
     }
 
@@ -249,6 +298,7 @@ impl Compiler<'_> {
     /// Puts a value into the next free register, and takes that.
     pub(super) fn next_register(&mut self, e: &mut Expression) -> Coded<u8> {
         self.discharge(e)?;
+        self.boxed(e)?;
         self.release_value(e);
         let register = self.reserve(1)?;
         self.put(e, register)?;
@@ -279,17 +329,37 @@ impl Compiler<'_> {
         self.discharge(e)
     }
 
-    /// Stores a value in a variable or table.
+    /// Stores a value in a variable or table; `what` is the target, for messages.
     pub(super) fn store(
         &mut self,
         target: &Operand,
         value: &mut Expression,
         position: Position,
+        what: &str,
     ) -> Coded<()> {
-        if let &Operand::Variable(register) = target {
-            self.discharge(value)?;
-            self.release_value(value);
-            return self.put(value, register);
+        match *target {
+            Operand::Variable(register) => {
+                self.discharge(value)?;
+                self.boxed(value)?;
+                self.release_value(value);
+                return self.put(value, register);
+            }
+            Operand::RawVariable(register, raw) => {
+                return self.put_raw(value, raw, register, what);
+            }
+            Operand::RawCell(cell, raw) => {
+                let source = self.any_raw_as(value, raw, what)?;
+                self.release_raw(source);
+                self.emit_ad(Op::RCELLSET, cell, source.into())?;
+                return Ok(());
+            }
+            Operand::RawCapture(index, _, raw) => {
+                let source = self.any_raw_as(value, raw, what)?;
+                self.release_raw(source);
+                self.emit_ad(Op::RSETCELL, source, index)?;
+                return Ok(());
+            }
+            _ => {}
         }
         let source = self.any_register(value)?;
         let before = core::mem::replace(&mut self.f.position, position);
@@ -343,6 +413,32 @@ impl Compiler<'_> {
             Some(Op::ISNGTI) => Op::ISGTI,
             Some(Op::ISGEI) => Op::ISNGEI,
             Some(Op::ISNGEI) => Op::ISGEI,
+            Some(Op::IEQ) => Op::INE,
+            Some(Op::INE) => Op::IEQ,
+            Some(Op::FEQ) => Op::FNE,
+            Some(Op::FNE) => Op::FEQ,
+            Some(Op::FLT) => Op::FNLT,
+            Some(Op::FNLT) => Op::FLT,
+            Some(Op::FLE) => Op::FNLE,
+            Some(Op::FNLE) => Op::FLE,
+            Some(op @ (Op::ILT | Op::ILE)) => {
+                // Integers are ordered: not a < b is b <= a.
+                let (left, right) = (a(self.f.code[control]), d(self.f.code[control]));
+                let turned = if op == Op::ILT { Op::ILE } else { Op::ILT };
+                self.f.code[control] = ad(turned, right as u8, left as u16);
+                return;
+            }
+            Some(op @ (Op::IULT | Op::INULT)) => {
+                if op == Op::IULT {
+                    Op::INULT
+                } else {
+                    Op::IULT
+                }
+            }
+            Some(Op::ICMPF) => {
+                self.f.code[control] ^= 1 << 24;
+                return;
+            }
             _ => return debug_assert!(false, "only a comparison gives a jump"),
         };
         self.f.set_op(control, op);
@@ -376,6 +472,12 @@ impl Compiler<'_> {
     /// Goes on if the expression is true; its list `if_false` is left for when it is not.
     pub(super) fn go_if_true(&mut self, e: &mut Expression) -> Coded<()> {
         self.discharge(e)?;
+        if e.raw().is_some() {
+            // Every number is true, and its value is not needed.
+            let register = self.any_raw(e)?;
+            self.release_raw(register);
+            e.operand = Operand::Literal(Literal::Boolean(true));
+        }
         let position = core::mem::replace(&mut self.f.position, e.position);
         let jump = match e.operand {
             Operand::Jump(at) => {
@@ -399,6 +501,7 @@ impl Compiler<'_> {
     /// Goes on if the expression is false; its list `if_true` is left for when it is not.
     pub(super) fn go_if_false(&mut self, e: &mut Expression) -> Coded<()> {
         self.discharge(e)?;
+        self.boxed(e)?;
         let position = core::mem::replace(&mut self.f.position, e.position);
         let jump = match e.operand {
             Operand::Jump(at) => at,

@@ -98,6 +98,9 @@ impl Compiler<'_> {
         e: &mut Expression,
         position: Position,
     ) -> Coded<()> {
+        if e.raw().is_some() {
+            return self.raw_unary(operator, e, position);
+        }
         let folded = match (operator, e.literal().and_then(number_of)) {
             (UnaryOp::Negate, Some(Number::Integer(i))) => Some(Number::Integer(i.wrapping_neg())),
             (UnaryOp::Negate, Some(Number::Float(f))) => Some(Number::Float(-f)),
@@ -132,6 +135,7 @@ impl Compiler<'_> {
             BinaryOp::Or => self.go_if_false(e),
             BinaryOp::Eq | BinaryOp::Ne if e.literal().is_some() => Ok(()),
             _ if e.literal().and_then(number_of).is_some() => Ok(()),
+            _ if e.raw().is_some() => self.any_raw(e).map(|_| ()),
             _ => self.any_register(e).map(|_| ()),
         }
     }
@@ -146,7 +150,10 @@ impl Compiler<'_> {
     ) -> Coded<()> {
         match operator {
             // One value, whatever the operand: an operator's result is never open.
-            BinaryOp::And | BinaryOp::Or => self.discharge(right)?,
+            BinaryOp::And | BinaryOp::Or => {
+                self.discharge(right)?;
+                self.boxed(right)?;
+            }
             _ => {}
         }
         match operator {
@@ -170,6 +177,10 @@ impl Compiler<'_> {
             && let Some(literal) = fold(operator, a, b)
         {
             left.operand = Operand::Literal(literal);
+            return Ok(());
+        }
+        if let Some(operand) = self.raw_binary(operator, left, right, position)? {
+            *left = Expression::new(operand, position);
             return Ok(());
         }
         let operand = match operation(operator) {
@@ -269,7 +280,8 @@ impl Compiler<'_> {
     ) -> Coded<Operand> {
         // A value still pending comes before a literal is loaded, whose code must not get between its jumps.
         let (a, b);
-        if left.literal().is_some() {
+        // So does a raw one, which is boxed above the value's own registers.
+        if left.literal().is_some() || left.raw().is_some() {
             b = self.any_register(right)?;
             a = self.any_register(left)?;
         } else {

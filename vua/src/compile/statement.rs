@@ -1,5 +1,6 @@
 //! Statements: declarations, assignments, returns.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::operand::{Expression, Operand};
@@ -32,7 +33,7 @@ impl<'c> Compiler<'c> {
             } else {
                 self.statement(statement)?;
             }
-            self.f.free = self.f.level(self.f.active.len());
+            self.f.release_temporaries();
         }
         Ok(())
     }
@@ -99,7 +100,12 @@ impl<'c> Compiler<'c> {
     }
 
     /// The last of `given` values, of which `wanted` are needed.
-    fn adjust_last(&mut self, e: &mut Expression, given: usize, wanted: usize) -> Coded<()> {
+    pub(super) fn adjust_last(
+        &mut self,
+        e: &mut Expression,
+        given: usize,
+        wanted: usize,
+    ) -> Coded<()> {
         if e.is_open() {
             let more = (wanted + 1).saturating_sub(given);
             self.set_values(e, Some(more))?;
@@ -124,6 +130,12 @@ impl<'c> Compiler<'c> {
         let Some((&last, others)) = variables.split_last() else {
             return Ok(());
         };
+        if variables
+            .iter()
+            .any(|&id| self.variable(id).kind != Type::Any)
+        {
+            return self.typed_local(variables, values);
+        }
         let first = self.f.free as u8;
         if variables.len() == values.len() && self.variable(last).attribute == Attribute::Const {
             let (value, before) = (values[values.len() - 1], &values[..values.len() - 1]);
@@ -169,12 +181,21 @@ impl<'c> Compiler<'c> {
         Ok(self.expression(id)?.operand)
     }
 
+    /// What an assignment assigns, for messages.
+    pub(super) fn target_name(&self, target: ExprId) -> String {
+        match self.expr(target).kind {
+            ExprKind::Local(id) => self.variable_name(id),
+            _ => String::new(),
+        }
+    }
+
     fn assignment(&mut self, targets: &[ExprId], values: &[ExprId]) -> Coded<()> {
         if let ([target], [value]) = (targets, values) {
             let position = self.expr(*target).position;
+            let what = self.target_name(*target);
             let target = self.target(*target)?;
             let mut value = self.expression(*value)?;
-            return self.store(&target, &mut value, position);
+            return self.store(&target, &mut value, position, &what);
         }
         let mut places: Vec<Operand> = Vec::with_capacity(targets.len());
         for &target in targets {
@@ -184,31 +205,61 @@ impl<'c> Compiler<'c> {
             }
             places.push(place);
         }
+        // Each value goes to a register of its place's kind; then they are stored, last first.
         let first = self.f.free;
-        let mut places = places.into_iter().zip(targets).rev();
-        if targets.len() == values.len() {
-            let (last, others) = (values[values.len() - 1], &values[..values.len() - 1]);
-            for &value in others {
-                let mut e = self.expression(value)?;
-                self.next_register(&mut e)?;
+        let mut kept: Vec<Expression> = Vec::with_capacity(targets.len());
+        for (i, &value) in values.iter().enumerate() {
+            let mut e = self.expression(value)?;
+            let last = i + 1 == values.len();
+            let missing = targets.len().saturating_sub(values.len());
+            if last && missing > 0 {
+                self.adjust_last(&mut e, values.len(), targets.len())?;
+                let register = self.f.free - missing - 1;
+                for register in register..self.f.free {
+                    let operand = Operand::Register(register as u8);
+                    kept.push(Expression::new(operand, self.expr(value).position));
+                }
+                continue;
             }
-            let mut e = self.expression(last)?;
-            if let Some((place, &target)) = places.next() {
-                self.discharge(&mut e)?;
-                self.store(&place, &mut e, self.expr(target).position)?;
+            match places.get(i) {
+                Some(place) if last && i + 1 == targets.len() => {
+                    // Stored first, so it needs no register of its own.
+                    let place = place.clone();
+                    self.discharge(&mut e)?;
+                    let position = self.expr(targets[i]).position;
+                    let what = self.target_name(targets[i]);
+                    self.store(&place, &mut e, position, &what)?;
+                }
+                Some(place) => {
+                    match Expression::new(place.clone(), e.position).raw() {
+                        Some(raw) => {
+                            let what = self.target_name(targets[i]);
+                            self.next_raw(&mut e, raw, &what)?;
+                        }
+                        None => {
+                            self.next_register(&mut e)?;
+                        }
+                    }
+                    kept.push(e);
+                }
+                None => {
+                    // Computed, and lost.
+                    let free = self.f.free;
+                    self.next_register(&mut e)?;
+                    self.f.free = free.max(first);
+                }
             }
-            self.f.free = first + others.len();
-        } else {
-            self.adjusted(values, targets.len())?;
         }
-        for (place, &target) in places {
-            let position = self.expr(target).position;
-            let register = (self.f.free - 1) as u8;
-            let mut e = Expression::new(Operand::Register(register), position);
+        for (i, mut e) in kept.into_iter().enumerate().rev() {
+            let position = self.expr(targets[i]).position;
+            let what = self.target_name(targets[i]);
+            if let Operand::Register(register) = e.operand {
+                self.f.free = usize::from(register) + 1;
+            }
             self.f.position = position;
-            self.store(&place, &mut e, position)?;
-            self.f.free = usize::from(register);
+            self.store(&places[i], &mut e, position, &what)?;
         }
+        self.f.free = first;
         Ok(())
     }
 
@@ -243,6 +294,9 @@ impl<'c> Compiler<'c> {
     }
 
     fn return_statement(&mut self, values: &[ExprId]) -> Coded<()> {
+        if self.results().is_some() {
+            return self.typed_return(values);
+        }
         let position = self.f.position;
         let closes = self.closes();
         let first = self.f.free as u8;
@@ -280,7 +334,7 @@ impl<'c> Compiler<'c> {
         Ok(())
     }
 
-    fn close_from(&mut self, closes: Option<u8>) -> Coded<()> {
+    pub(super) fn close_from(&mut self, closes: Option<u8>) -> Coded<()> {
         if let Some(register) = closes {
             self.emit_ad(Op::CLOSE, register, 0)?;
         }

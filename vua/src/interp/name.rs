@@ -130,7 +130,7 @@ impl Core {
         name.unwrap_or("?").into()
     }
 
-    /// As [`variable`](Self::variable), for a raw register that is written.
+    /// ` for variable 'x'` or nothing: the variable, captured or not, that a value in a raw register is meant for.
     pub(crate) fn raw_variable(&self, register: usize) -> String {
         let frame = Frame {
             base: self.base,
@@ -140,11 +140,35 @@ impl Core {
             return String::new();
         };
         let at = (self.pc as usize - proto.code as usize) / 4;
-        // The variable comes into scope when its value has been stored, after this instruction.
-        let name = proto
-            .debug()
-            .and_then(|debug| (at..at + 2).find_map(|at| local_name(debug, register, at)));
-        name.map_or(String::new(), |name| format!(" variable '{name}'"))
+        let Some(debug) = proto.debug() else {
+            return String::new();
+        };
+        // A variable comes into scope at the instruction that makes its value; one in a cell is stored by the next.
+        let next = (at < proto.code_length as usize).then(|| word(proto, at));
+        let local = |register| (at - 1..at + 3).find_map(|at| local_name(debug, register, at));
+        let name = match next.and_then(|next| Some((Op::of(next)?, next))) {
+            Some((Op::RSETCELL, next)) if a(next) == register => {
+                debug.captures.get(d(next)).map(|capture| &*capture.name)
+            }
+            Some((Op::RCELLSET | Op::RNEWCELL, next)) if d(next) == register => local(a(next)),
+            Some((Op::BOXI | Op::BOXF, next)) if d(next) == register => {
+                // Converted and boxed again: on its way out.
+                let after = (at + 1..proto.code_length as usize)
+                    .map(|at| word(proto, at))
+                    .find(|word| {
+                        !matches!(
+                            Op::of(*word),
+                            Some(Op::TOI | Op::TOF | Op::BOXI | Op::BOXF | Op::CLOSE)
+                        )
+                    });
+                return match after.and_then(Op::of) {
+                    Some(Op::RET | Op::RET1) => " for the result".into(),
+                    _ => String::new(),
+                };
+            }
+            _ => local(register),
+        };
+        name.map_or(String::new(), |name| format!(" for variable '{name}'"))
     }
 
     /// What is called by the instruction that a frame stands at, as `global 'f'`, `method 'm'`.

@@ -195,6 +195,17 @@ fn raw_binary(core: &mut Core, op: Op, ins: u32) -> Flow {
                 Some(i) => i as u64,
                 None => return fail("attempt to perform 'n%0'".into()),
             },
+            Op::IUDIV | Op::IUREM if y == 0 => {
+                return fail(
+                    match op {
+                        Op::IUDIV => "attempt to divide by zero",
+                        _ => "attempt to perform 'n%0'",
+                    }
+                    .into(),
+                );
+            }
+            Op::IUDIV => x / y,
+            Op::IUREM => x % y,
             Op::FMOD => number::float_modulo(fx, fy).to_bits(),
             Op::FIDIV => number::float_floor_div(fx, fy).to_bits(),
             _ => number::power(fx, fy).to_bits(),
@@ -444,15 +455,20 @@ pub(super) fn convert(vm: &mut Vm, ins: u32) -> Flow {
                 Some(i) => *core.base.add(a(ins)) = i as u64,
                 None => {
                     return fail(format!(
-                        "number {} has no integer representation",
-                        number::float_text(f).as_str()
+                        "number {}{} has no integer representation",
+                        number::float_text(f).as_str(),
+                        core.raw_variable(a(ins))
                     ));
                 }
             }
             return Ok(());
         }
         let value = get(core.base, d(ins));
-        let wanted = if op == Some(Op::TOI) { "reg" } else { "f64" };
+        let wanted = if op == Some(Op::TOI) {
+            "reg expected"
+        } else {
+            "f64 expected"
+        };
         match (value.as_number(), op) {
             (Some(n), Some(Op::TOF)) => *core.base.add(a(ins)) = n.to_float().to_bits(),
             (Some(n), _) => match n.to_integer() {
@@ -466,7 +482,7 @@ pub(super) fn convert(vm: &mut Vm, ins: u32) -> Flow {
             },
             (None, _) => {
                 return fail(format!(
-                    "{} value expected for{}, got {}",
+                    "{}{}, got {}",
                     wanted,
                     core.raw_variable(a(ins)),
                     core.engine.type_name(value)

@@ -147,6 +147,18 @@ pub const fn shift_right(a: i64, count: i64) -> i64 {
     }
 }
 
+/// `a` shifted right by `count` with its sign; a negative count shifts left.
+#[inline]
+pub const fn shift_right_signed(a: i64, count: i64) -> i64 {
+    if count < 0 {
+        shift_right(a, count)
+    } else if count < 64 {
+        a >> count
+    } else {
+        a >> 63
+    }
+}
+
 /// The largest integral float not above `f`; zeros keep their sign.
 #[inline]
 pub fn floor(f: f64) -> f64 {

@@ -33,6 +33,8 @@ pub struct Chunk {
     pub variables: Vec<Variable>,
     /// All functions; the first is the main one.
     pub functions: Vec<FunctionBody>,
+    /// Names of built-in types that the chunk assigns as globals, which then are ordinary names in it.
+    pub assigned_globals: Vec<Arc<str>>,
 }
 
 /// The type of a variable.
@@ -45,6 +47,22 @@ pub enum Type {
     Reg,
     /// A raw double.
     F64,
+}
+
+impl Type {
+    /// Whether a variable of the type is a raw word.
+    pub fn is_raw(self) -> bool {
+        matches!(self, Type::Reg | Type::F64)
+    }
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Type::Any => "any",
+            Type::Reg => "reg",
+            Type::F64 => "f64",
+        }
+    }
 }
 
 /// What stands in angle brackets behind a variable's name.
@@ -72,6 +90,8 @@ pub struct Variable {
     pub attribute: Attribute,
     /// Its type.
     pub kind: Type,
+    /// The function that it was declared with, by `local function`.
+    pub value: Option<FunctionId>,
     /// Whether an inner function uses it.
     pub captured: bool,
     /// Whether anything but its declaration assigns it.

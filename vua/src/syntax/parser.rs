@@ -45,6 +45,7 @@ pub(super) struct Parser<'s> {
     pub(super) functions: Vec<FunctionBody>,
     pub(super) active: Vec<VariableId>,
     pub(super) scopes: Vec<FunctionScope>,
+    pub(super) assigned_globals: Vec<Arc<str>>,
 }
 
 /// Parses a chunk.
@@ -69,6 +70,7 @@ pub fn parse(source: &[u8], chunk_name: &Arc<str>) -> Result<Chunk, Vec<Diagnost
         functions: Vec::new(),
         active: Vec::new(),
         scopes: Vec::new(),
+        assigned_globals: Vec::new(),
     };
     parser.take_lexer_errors();
     parser.main();
@@ -77,6 +79,7 @@ pub fn parse(source: &[u8], chunk_name: &Arc<str>) -> Result<Chunk, Vec<Diagnost
             expressions: parser.expressions,
             variables: parser.variables,
             functions: parser.functions,
+            assigned_globals: parser.assigned_globals,
         })
     } else {
         parser.errors.sort_by_key(|e| (e.line, e.column));
@@ -672,27 +675,21 @@ impl Parser<'_> {
             kind = None;
         }
         if kind.is_none() {
-            self.report(
-                position,
-                format!("type '{name}' is not supported: 'reg', 'f64' or 'any' expected"),
-            );
+            self.report(position, format!("unknown type '{name}'"));
         }
         Ok(kind.unwrap_or_default())
     }
 
     /// `[":" type]` behind a variable's name.
     fn optional_type(&mut self, variable: VariableId) -> Parsed<()> {
-        let position = self.current.position;
         if self.accept(&Token::Colon) {
             self.variables[variable.0 as usize].kind = self.type_name()?;
-            self.report(position, "typed variables are not supported".to_string());
         }
         Ok(())
     }
 
     /// `[":" type]` or `":" "(" types ")"` behind a parameter list.
     fn optional_results(&mut self) -> Parsed<Option<Vec<Type>>> {
-        let position = self.current.position;
         if !self.accept(&Token::Colon) {
             return Ok(None);
         }
@@ -708,7 +705,6 @@ impl Parser<'_> {
         } else {
             types.push(self.type_name()?);
         }
-        self.report(position, "typed results are not supported".to_string());
         Ok(Some(types))
     }
 
@@ -738,6 +734,8 @@ impl Parser<'_> {
         let name = self.name()?;
         let variable = self.declare(name.clone(), name_position);
         self.activate(variable)?;
+        // Known before the body is parsed, which may call it: the number that the next function gets.
+        self.variables[variable.0 as usize].value = Some(FunctionId(self.functions.len() as u32));
         let function = self.function_body(position, false, Some(name))?;
         Ok(StatementKind::LocalFunction(variable, function))
     }
@@ -821,6 +819,13 @@ impl Parser<'_> {
                     }
                 };
                 if &*attribute == "close" {
+                    let kind = self.variables[variable.0 as usize].kind;
+                    if kind.is_raw() {
+                        self.report(
+                            position,
+                            format!("a variable of type {} cannot be closed", kind.name()),
+                        );
+                    }
                     if closes {
                         self.report(
                             position,

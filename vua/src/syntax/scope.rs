@@ -14,6 +14,11 @@ use super::token::Position;
 /// Local variables of one function, at most; Lua's limit.
 const LOCALS: usize = 200;
 
+/// Whether a global of this name means a built-in type, unless the chunk assigns it.
+fn is_type_word(name: &str) -> bool {
+    matches!(name, "reg" | "f64")
+}
+
 /// A function whose body is being parsed.
 pub(super) struct FunctionScope {
     /// Which.
@@ -80,6 +85,7 @@ impl Parser<'_> {
             function,
             attribute: Attribute::None,
             kind: Type::Any,
+            value: None,
             captured: false,
             assigned: false,
         });
@@ -145,12 +151,21 @@ impl Parser<'_> {
 
     /// Notes an assignment to what an expression means, and reports one that is not allowed.
     pub(super) fn note_assignment(&mut self, target: ExprId) {
-        let Expr {
-            kind: ExprKind::Local(id),
-            position,
-        } = self.expressions[target.0 as usize]
-        else {
-            return;
+        let (id, position) = match &self.expressions[target.0 as usize] {
+            Expr {
+                kind: ExprKind::Local(id),
+                position,
+            } => (*id, *position),
+            Expr {
+                kind: ExprKind::Global(name),
+                ..
+            } => {
+                if is_type_word(name) {
+                    self.assigned_globals.push(name.clone());
+                }
+                return;
+            }
+            _ => return,
         };
         let variable = &mut self.variables[id.0 as usize];
         variable.assigned = true;

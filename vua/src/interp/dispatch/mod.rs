@@ -13,7 +13,7 @@ use super::{call as calls, close, index, loops, operate};
 use crate::bytecode::CaptureSource;
 use crate::bytecode::instructions::{self as operand, Op, j};
 use crate::heap::flags;
-use crate::number::power;
+use crate::number::{self, power};
 use crate::object::{Cell, Closure, Gc, Proto};
 use crate::table::Table;
 use crate::value::{Tag, Value};
@@ -99,6 +99,12 @@ unsafe fn get_float(base: *const u64, register: usize) -> f64 {
 unsafe fn get_integer(base: *const u64, register: usize) -> i64 {
     // SAFETY: the register is in the frame.
     unsafe { *base.add(register) as i64 }
+}
+
+#[inline(always)]
+unsafe fn get_word(base: *const u64, register: usize) -> u64 {
+    // SAFETY: the register is in the frame.
+    unsafe { *base.add(register) }
 }
 
 /// The first of a prototype's constants, as if they were slots.
@@ -968,8 +974,11 @@ raw_binary! {
     iand |x: i64, y| x & y;
     ior |x: i64, y| x | y;
     ixor |x: i64, y| x ^ y;
-    ishl |x: i64, y| crate::number::shift_left(x, y);
-    ishr |x: i64, y| crate::number::shift_right(x, y);
+    ishl |x: i64, y| number::shift_left(x, y);
+    ishr |x: i64, y| number::shift_right(x, y);
+    isar |x: i64, y| number::shift_right_signed(x, y);
+    irol |x: i64, y| x.rotate_left((y & 63) as u32);
+    imulhi |x: i64, y| ((x as i128 * y as i128) >> 64) as i64;
     fadd |x: f64, y| x + y;
     fsub |x: f64, y| x - y;
     fmul |x: f64, y| x * y;
@@ -997,6 +1006,32 @@ raw_compare! {
     fnle get_float <= true;
     feq get_float == false;
     fne get_float == true;
+    iult get_word < false;
+    inult get_word < true;
+}
+
+handlers! {
+    icmpf(ins, pc, base, k, vm) {
+        let (i, f) = (get_integer(base, a(ins)), get_float(base, b(ins)));
+        let holds = match c(ins) >> 1 {
+            0 => number::integer_less_than_float(i, f),
+            1 => number::integer_less_equal_float(i, f),
+            2 => number::float_less_than_integer(f, i),
+            3 => number::float_less_equal_integer(f, i),
+            _ => number::integer_equals_float(i, f),
+        };
+        branch!(holds ^ (c(ins) & 1 != 0), pc, base, k, vm)
+    }
+    ibits(ins, pc, base, k, vm) {
+        let x = *base.add(b(ins));
+        *base.add(a(ins)) = match c(ins) {
+            0 => x.leading_zeros().into(),
+            1 => x.trailing_zeros().into(),
+            2 => x.count_ones().into(),
+            _ => x.swap_bytes(),
+        };
+        next!(pc, base, k, vm)
+    }
 }
 
 /// The handlers, by opcode.
@@ -1021,6 +1056,7 @@ pub(crate) static HANDLERS: [Handler; 256] = {
         IADD iadd ISUB isub IMUL imul IIDIV raw_divide IMOD raw_divide IAND iand IOR ior IXOR ixor ISHL ishl ISHR ishr INEG ineg INOT inot
         FADD fadd FSUB fsub FMUL fmul FDIV fdiv FMOD raw_divide FIDIV raw_divide FPOW raw_divide FNEG fneg
         ILT ilt ILE ile IEQ ieq INE ine FLT flt FNLT fnlt FLE fle FNLE fnle FEQ feq FNE fne
+        IULT iult INULT inult ICMPF icmpf IBITS ibits ISAR isar IROL irol IMULHI imulhi IUDIV raw_divide IUREM raw_divide
         RFORPREP rforprep RFORLOOP rforloop RGETCAP rgetcap RGETCELL rgetcell RSETCELL rsetcell RNEWCELL rnewcell RCELLGET rcellget RCELLSET rcellset
     }
     table
