@@ -47,6 +47,8 @@
 //! * *No wake-up is lost.* The stopper reads all `status` again after every return of `park`; each arrival unparks it after its
 //!   store. A core that waits for the end of a stop reads `stopper` again after every return of `park`, and `resume` unparks all
 //!   after it cleared it. A token that was meant for something else only makes one more round.
+//! * *Who waits helps.* A core that waits for the end of a stop calls the [`Helper`] each time it is woken. It counts as outside or stopped meanwhile, so
+//!   what it may touch, and until when, is between the helper and the stopper: the stopper resumes only when no helper is at work any more.
 //! * A core that stops the world, and finds it stopped already, must hold like any other: two cores that each waited for the other would
 //!   never arrive.
 
@@ -132,6 +134,13 @@ impl Default for Control {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(u64);
 
+/// What cores do while they wait for the end of a stop.
+pub trait Helper: Sync {
+    /// Called by core `cpu`, which is stopped or outside and counts as such, each time it is woken while the world is stopped or being stopped. To return when
+    /// there is nothing to help with, and before the stop ends.
+    fn help(&self, cpu: Cpu);
+}
+
 /// The protocol between all cores of one engine. See the [module](self).
 ///
 /// Methods that take the calling core's number must be called by that core; calling them for another core cannot corrupt the
@@ -141,6 +150,7 @@ pub struct Safepoints {
     controls: Box<[&'static Control]>,
     epoch: CachePadded<AtomicU64>,
     stopper: CachePadded<AtomicUsize>,
+    helper: Option<&'static dyn Helper>,
 }
 
 impl Safepoints {
@@ -151,7 +161,13 @@ impl Safepoints {
             controls,
             epoch: CachePadded::new(AtomicU64::new(0)),
             stopper: CachePadded::new(AtomicUsize::new(0)),
+            helper: None,
         }
+    }
+
+    /// Cores that wait for the end of a stop call this. Who stops the world wakes them by [`Platform::unpark`].
+    pub fn set_helper(&mut self, helper: &'static dyn Helper) {
+        self.helper = Some(helper);
     }
 
     /// How many cores there are.
@@ -361,6 +377,9 @@ impl Safepoints {
                 control.status.store(state, Ordering::Release);
                 full_fence();
                 self.tell_stopper();
+            }
+            if let Some(helper) = self.helper {
+                helper.help(cpu);
             }
             self.platform.park(cpu, None);
         }

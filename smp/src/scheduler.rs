@@ -261,6 +261,11 @@ impl<T: Handle> Scheduler<T> {
         &self.safepoints
     }
 
+    /// The safepoints, to be set up before any core works.
+    pub fn safepoints_mut(&mut self) -> &mut Safepoints {
+        &mut self.safepoints
+    }
+
     /// Core `cpu`'s counters.
     pub fn stats(&self, cpu: Cpu) -> &CoreStats {
         &self.cores[cpu].stats

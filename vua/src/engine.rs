@@ -82,6 +82,12 @@ const CACHED: u8 = 8;
 pub struct Options {
     /// Seeds the order in which cores look at each other for work; 0 takes the platform's entropy.
     pub seed: u64,
+    /// Collects at every safepoint: for tests.
+    pub gc_stress: bool,
+    /// One allocation in about so many fails, and is made again after a collection: for tests. 0: none.
+    pub failing_allocations: usize,
+    /// The most bytes of memory that the program may have.
+    pub memory: Option<usize>,
 }
 
 /// Why a program was not loaded.
@@ -141,6 +147,8 @@ unsafe impl Sync for Machine {}
 pub struct Engine {
     platform: &'static dyn Platform,
     heap: &'static Heap,
+    gc_stress: bool,
+    failing_allocations: usize,
     scheduler: Scheduler<Gc<Task>>,
     machines: Box<[&'static Machine]>,
     lives: Box<[CachePadded<Lives>]>,
@@ -199,6 +207,7 @@ impl Engine {
         options: Options,
     ) -> Result<&'static Engine, NeedMemory> {
         let heap: &'static Heap = Box::leak(Box::new(Heap::new(platform)));
+        crate::interp::roots::set_hooks(heap);
         let local = LocalHeap::new(heap, 0);
         let mut names = Vec::new();
         for name in METAMETHODS {
@@ -237,15 +246,24 @@ impl Engine {
             .iter()
             .map(|machine| unsafe { &(*machine.0.get()).control })
             .collect();
+        for (machine, control) in machines.iter().zip(&controls) {
+            // SAFETY: no core works yet.
+            unsafe { (*machine.0.get()).core.heap.set_control(control) };
+        }
         let seed = if options.seed == 0 {
             platform.entropy()
         } else {
             options.seed
         };
+        let mut scheduler = Scheduler::new(platform, controls, seed);
+        scheduler.safepoints_mut().set_helper(engine);
+        heap.set_limit(0, options.memory)?;
         place.write(Engine {
             platform,
             heap,
-            scheduler: Scheduler::new(platform, controls, seed),
+            gc_stress: options.gc_stress,
+            failing_allocations: options.failing_allocations,
+            scheduler,
             lives: machines
                 .iter()
                 .map(|_| CachePadded::new(Lives::default()))
@@ -324,6 +342,8 @@ impl Engine {
         self.main.store(main.as_ptr(), Ordering::Release);
         self.lives[0].spawned.store(1, Ordering::Release);
         self.scheduler.inject(main);
+        self.heap
+            .fail_allocations(self.failing_allocations, self.failing_allocations);
         Ok(())
     }
 
@@ -493,8 +513,9 @@ impl Engine {
             .load(Ordering::Relaxed)
             .saturating_sub(self.began.load(Ordering::Relaxed));
         text.push_str(&format!(
-            "],\"elapsed_ns\":{elapsed},\"heap_bytes\":{}}}",
-            self.heap.mapped_bytes()
+            "],\"elapsed_ns\":{elapsed},\"heap_bytes\":{},\"collector\":{}}}",
+            self.heap.mapped_bytes(),
+            self.heap.statistics().json()
         ));
         text
     }
@@ -507,6 +528,61 @@ impl Engine {
     /// The common part of the heap.
     pub fn heap(&self) -> &'static Heap {
         self.heap
+    }
+
+    /// Whether every safepoint collects.
+    pub(crate) fn collects_always(&self) -> bool {
+        self.gc_stress
+    }
+
+    /// A core's state: its own, or the collector's in the pause.
+    pub(crate) fn core_at(&self, cpu: Cpu) -> *const Core {
+        // SAFETY: the machine lives as long as the engine; no reference is made.
+        unsafe { &raw const (*self.machines[cpu].0.get()).core }
+    }
+
+    /// Calls `visit` with every value that the engine itself holds. In the collector's pause.
+    pub(crate) fn each_root(&self, visit: &mut dyn FnMut(Value)) {
+        for name in &self.names {
+            visit(*name);
+        }
+        for value in [
+            self.out_of_memory,
+            self.handler_error,
+            self.cancelled_text,
+            self.globals,
+        ] {
+            visit(value);
+        }
+        let strings = self.string_metatable.load(Ordering::Relaxed);
+        // SAFETY: null, or the strings' metatable, which lives as long as the engine.
+        let strings = core::ptr::NonNull::new(strings).map(|t| unsafe { Gc::from_ptr(t) });
+        let objects = self.object_metatables.iter().copied();
+        for table in objects.chain([strings, self.file_metatable]).flatten() {
+            visit(table.value());
+        }
+        let main = self.main.load(Ordering::Relaxed);
+        // SAFETY: null, or the main task, which lives as long as the engine.
+        if let Some(main) = core::ptr::NonNull::new(main).map(|t| unsafe { Gc::from_ptr(t) }) {
+            let main: Gc<Task> = main;
+            visit(main.value());
+        }
+        for (table, task) in self.writers.lock().iter() {
+            visit(table.value());
+            visit(task.value());
+        }
+        for task in self.readers.lock().iter() {
+            visit(task.value());
+        }
+        for task in self.failed.lock().iter() {
+            visit(task.value());
+        }
+    }
+
+    /// In the collector's pause every core has passed a safepoint, so nobody reads retired blocks but iterations, which keep theirs alive: they need not be
+    /// released one by one any more.
+    pub(crate) fn forget_retired(&self) {
+        self.retired.lock().clear();
     }
 
     /// The program's globals.

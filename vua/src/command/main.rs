@@ -47,7 +47,18 @@ fn main() {
             workers,
             stats,
             cores,
-        }) => run(&file, arguments, workers, stats, cores),
+            gc_stress,
+            failing_allocations,
+            memory,
+        }) => {
+            let options = Options {
+                gc_stress,
+                failing_allocations,
+                memory,
+                ..Options::default()
+            };
+            run(&file, arguments, workers, stats, cores, options)
+        }
         Ok(Request::Check(file)) => check(&file),
         Ok(Request::Disassemble(file)) => disassemble(&file),
         Ok(Request::Help) => {
@@ -81,7 +92,14 @@ fn folder_of(file: &Path) -> PathBuf {
     file.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-fn run(file: &Path, arguments: Vec<OsString>, workers: usize, stats: bool, cores: Cores) -> i32 {
+fn run(
+    file: &Path,
+    arguments: Vec<OsString>,
+    workers: usize,
+    stats: bool,
+    cores: Cores,
+    options: Options,
+) -> i32 {
     let Some(source) = read_program(file) else {
         return NOT_RUN;
     };
@@ -101,7 +119,7 @@ fn run(file: &Path, arguments: Vec<OsString>, workers: usize, stats: bool, cores
         Some((machine, _)) => machine,
         None => host,
     };
-    let engine = match Engine::new(platform, Options::default()) {
+    let engine = match Engine::new(platform, options) {
         Ok(engine) => engine,
         Err(_) => {
             eprintln!("vua: not enough memory");

@@ -22,6 +22,12 @@ pub enum Request {
         stats: bool,
         /// Whether threads stand for the cores, or virtual ones take turns.
         cores: Cores,
+        /// Whether every safepoint collects.
+        gc_stress: bool,
+        /// About one allocation in so many is to fail at first; 0 for none.
+        failing_allocations: usize,
+        /// The most memory that the program may have, in bytes.
+        memory: Option<usize>,
     },
     /// `check FILE`: compile, run nothing.
     Check(PathBuf),
@@ -51,11 +57,16 @@ Usage: vua run [OPTION…] FILE [ARG…]   runs a program
        vua dis FILE                    prints its bytecode
 
   --workers N        how many threads stand for cores (default: one for each CPU)
+  --memory SIZE      the most memory that the program may have: bytes, or with K, M or G
   --stats            counters of each core, as JSON on standard error, when the program has ended
   --schedule-seed S  runs all cores (default: 4) on one thread, interleaved at random as the number S
                      decides: the same every time, times, printed addresses and the order of keys included
   --simulate P       runs P cores on one thread, each in turn for a thousand instructions; at the end,
                      as JSON on standard error: how long the program would take, its work and its span
+
+To test the engine itself:
+  --gc-stress            collects at every safepoint
+  --fail-allocations N   one allocation in about N fails at first, and is made again after a collection
 
 Exit status: the program's own (larger than 63: 63); 1 for an uncaught error;
 2 for a program that does not compile or is not found; 130 after Ctrl-C.
@@ -73,6 +84,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
     let mut stats = false;
     let mut seed = None;
     let mut simulated = None;
+    let mut gc_stress = false;
+    let mut failing_allocations = 0;
+    let mut memory = None;
     let mut command = None;
     let mut file = None;
     let mut rest = Vec::new();
@@ -93,6 +107,22 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
                 seed = Some(parse_seed(&parser.value().map_err(|e| e.to_string())?)?)
             }
             Long("stats") => stats = true,
+            Long("gc-stress") => gc_stress = true,
+            Long("fail-allocations") => {
+                let value = parser.value().map_err(|e| e.to_string())?;
+                failing_allocations = value
+                    .to_str()
+                    .and_then(|digits| digits.parse().ok())
+                    .ok_or_else(|| {
+                        format!(
+                            "--fail-allocations takes a number, not '{}'",
+                            value.to_string_lossy()
+                        )
+                    })?;
+            }
+            Long("memory") => {
+                memory = Some(parse_size(&parser.value().map_err(|e| e.to_string())?)?);
+            }
             Value(name) if command.is_none() => command = Some(name),
             Value(name) => {
                 file = Some(PathBuf::from(name));
@@ -139,6 +169,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             workers,
             stats,
             cores,
+            gc_stress,
+            failing_allocations,
+            memory,
         });
     }
     if let Some(extra) = rest.first() {
@@ -147,10 +180,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             extra.to_string_lossy()
         ));
     }
-    if workers.is_some() || stats || seed.is_some() || simulated.is_some() {
-        return Err(format!(
-            "--workers, --stats, --schedule-seed and --simulate are for 'run', not '{command}'"
-        ));
+    if workers.is_some()
+        || stats
+        || seed.is_some()
+        || simulated.is_some()
+        || gc_stress
+        || failing_allocations != 0
+        || memory.is_some()
+    {
+        return Err(format!("options are for 'run', not for '{command}'"));
     }
     Ok(if command == "check" {
         Request::Check(file)
@@ -182,6 +220,28 @@ fn parse_count(option: &str, text: &OsString) -> Result<usize, String> {
         })
 }
 
+/// Bytes, or KiB, MiB, GiB.
+fn parse_size(text: &OsString) -> Result<usize, String> {
+    let whole = text.to_str().unwrap_or("");
+    let (digits, shift) = match whole.as_bytes().last() {
+        Some(b'K' | b'k') => (&whole[..whole.len() - 1], 10),
+        Some(b'M' | b'm') => (&whole[..whole.len() - 1], 20),
+        Some(b'G' | b'g') => (&whole[..whole.len() - 1], 30),
+        _ => (whole, 0),
+    };
+    digits
+        .parse()
+        .ok()
+        .and_then(|n: usize| n.checked_mul(1 << shift))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| {
+            format!(
+                "--memory takes a size as 64M, not '{}'",
+                text.to_string_lossy()
+            )
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +260,9 @@ mod tests {
             workers: 3,
             stats: true,
             cores: Cores::Threads,
+            gc_stress: false,
+            failing_allocations: 0,
+            memory: None,
         };
         assert_eq!(
             words("run --stats --workers 3 a.vua --workers 9 -x -- b"),
@@ -257,7 +320,7 @@ mod tests {
         assert!(
             words("check --stats a.vua")
                 .unwrap_err()
-                .contains("--stats")
+                .contains("for 'run'")
         );
     }
 
@@ -266,11 +329,23 @@ mod tests {
         assert!(words("").unwrap_err().contains("run"));
         assert!(words("build a.vua").unwrap_err().contains("'build'"));
         assert!(words("run").unwrap_err().contains("needs"));
-        assert!(
-            words("run --gc-stress a.vua")
-                .unwrap_err()
-                .contains("--gc-stress")
-        );
+        assert!(words("run --fast a.vua").unwrap_err().contains("--fast"));
+        for (text, bytes) in [
+            ("77", 77),
+            ("3K", 3 << 10),
+            ("64M", 64 << 20),
+            ("2g", 2 << 30),
+        ] {
+            let Ok(Request::Run { memory, .. }) = words(&format!("run --memory {text} a.vua"))
+            else {
+                panic!("{text} is not understood");
+            };
+            assert_eq!(memory, Some(bytes));
+        }
+        for bad in ["0", "-1", "M", "1T", "99999999999G"] {
+            let error = words(&format!("run --memory={bad} a.vua")).unwrap_err();
+            assert!(error.contains("--memory"), "{bad}");
+        }
         for bad in ["0", "-1", "257", "x"] {
             assert!(
                 words(&format!("run --workers={bad} a.vua"))

@@ -90,16 +90,91 @@ pub struct Block {
     pub(super) bytes: AtomicUsize,
     /// The core that allocates in it.
     pub(super) cpu: AtomicU32,
-    /// Of a mapping of its own: its place in the pool's list, plus one; else 0.
+    /// 1 if it is a mapping of its own, else 0.
     pub(super) mapping: AtomicU32,
     /// The next block in whatever list it is in.
     pub(super) next: AtomicPtr<Block>,
-    spare: [AtomicU64; 4],
+    /// How far, in bytes from the block's start, its cells have been handed out or swept since the last collection. A cell
+    /// before that holds an object unless its kind is [`Kind::Free`]; one behind it holds an object only if it is marked.
+    pub(super) swept: AtomicU32,
+    /// [`DROPS`], [`TASKS`], [`RESCAN`].
+    pub(super) notes: AtomicU32,
+    /// Bytes of its cells that the last collection found free.
+    pub(super) free: AtomicU32,
+    spare: AtomicU32,
+    spares: [AtomicU64; 2],
     /// One bit for each granule, by its distance from the block's start: whether the object that begins there is marked.
-    pub marks: [AtomicU64; BLOCK_BYTES / GRANULE / 64],
+    pub(super) marks: Bits,
+    /// During a collection: the marks of the one before.
+    pub(super) alive: Bits,
 }
 
-const _: () = assert!(size_of::<Block>() == 64 + 512);
+const _: () = assert!(size_of::<Block>() == 64 + 2 * 512);
+
+/// In [`Block::notes`]: it has held objects that own something outside the heap.
+pub(super) const DROPS: u32 = 1;
+/// In [`Block::notes`]: it has held tasks.
+pub(super) const TASKS: u32 = 2;
+/// In [`Block::notes`]: a marked object in it was not traced, for want of room on the mark stack.
+pub(super) const RESCAN: u32 = 4;
+
+/// A bit for each granule of a block.
+pub(super) struct Bits([AtomicU64; BLOCK_BYTES / GRANULE / 64]);
+
+impl Bits {
+    #[inline(always)]
+    fn place(&self, offset: usize) -> (&AtomicU64, u64) {
+        let granule = offset / GRANULE;
+        debug_assert!(granule < BLOCK_BYTES / GRANULE);
+        (
+            &self.0[granule / 64 % (BLOCK_BYTES / GRANULE / 64)],
+            1 << (granule % 64),
+        )
+    }
+
+    /// The bit of the cell at `offset` from the block's start.
+    #[inline(always)]
+    pub(super) fn get(&self, offset: usize) -> bool {
+        let (word, bit) = self.place(offset);
+        word.load(Ordering::Acquire) & bit != 0
+    }
+
+    /// Sets a bit; whether it was clear. Of several cores that set it at once, one is told so.
+    #[inline(always)]
+    pub(super) fn set(&self, offset: usize) -> bool {
+        let (word, bit) = self.place(offset);
+        word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    /// Clears a bit. A release: who finds it clear finds the cell as it was left.
+    #[inline(always)]
+    pub(super) fn clear(&self, offset: usize) {
+        let (word, bit) = self.place(offset);
+        if word.load(Ordering::Relaxed) & bit != 0 {
+            word.fetch_and(!bit, Ordering::Release);
+        }
+    }
+
+    /// How many are set.
+    pub(super) fn count(&self) -> usize {
+        self.0
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed).count_ones() as usize)
+            .sum()
+    }
+
+    pub(super) fn clear_all(&self) {
+        for word in &self.0 {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn copy(&self, from: &Bits) {
+        for (to, from) in self.0.iter().zip(&from.0) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
 
 impl Block {
     /// The block in which an object begins.
@@ -124,13 +199,33 @@ impl Block {
         self.program.load(Ordering::Relaxed)
     }
 
+    /// How far an object begins behind its block's start.
+    #[inline(always)]
+    pub(super) fn offset(object: NonNull<Header>) -> usize {
+        object.addr().get() & (BLOCK_BYTES - 1)
+    }
+
+    /// Whether all its cells have been handed out or swept since the last collection.
+    #[inline]
+    pub(super) fn is_swept(&self) -> bool {
+        self.swept.load(Ordering::Acquire) as usize == BLOCK_BYTES
+    }
+
+    /// Adds to the notes.
+    #[inline(always)]
+    pub(super) fn note(&self, bits: u32) {
+        if self.notes.load(Ordering::Relaxed) & bits != bits {
+            self.notes.fetch_or(bits, Ordering::Relaxed);
+        }
+    }
+
     /// Where the first object of a block is.
     pub(super) fn payload(block: NonNull<Block>) -> NonNull<u8> {
         // SAFETY: a block is longer than its header.
         unsafe { block.add(1).cast() }
     }
 
-    /// Calls `visit` with every object in the block.
+    /// Calls `visit` with every object in the block; between collections also with dead ones that have not been swept.
     ///
     /// # Safety
     /// `block` is in use, and nobody allocates in it meanwhile: in the collector's pause, or by the core that owns it.

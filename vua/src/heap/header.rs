@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
+use super::block::{DROPS, TASKS};
+
 /// What an object is. Zero is a cell of a block that holds none, since memory is handed out zeroed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -51,6 +53,24 @@ pub enum Kind {
 impl Kind {
     /// Number of kinds.
     pub const COUNT: usize = Kind::Other as usize + 1;
+
+    /// Whether objects of this kind own something outside the heap, so that the collector calls their
+    /// [drop hook](super::Heap::set_drop_hook) before it frees them.
+    #[inline(always)]
+    pub const fn has_drop(self) -> bool {
+        matches!(
+            self,
+            Kind::Proto | Kind::Task | Kind::Coroutine | Kind::File | Kind::Other
+        )
+    }
+
+    /// What is noted of a block that holds such an object.
+    #[inline(always)]
+    pub(super) const fn notes(self) -> u32 {
+        let drops = if self.has_drop() { DROPS } else { 0 };
+        let tasks = if matches!(self, Kind::Task) { TASKS } else { 0 };
+        drops | tasks
+    }
 
     /// Whether objects of this kind never change and reach only such objects, so that publication has nothing to do.
     #[inline(always)]

@@ -2,8 +2,9 @@
 //! one of pointers. Nothing is interned at run time.
 
 use alloc::vec::Vec;
+use core::ptr::NonNull;
 
-use super::{Heap, LocalHeap, NeedMemory};
+use super::{Header, Heap, LocalHeap, NeedMemory};
 use crate::object::{Gc, Str};
 use crate::value::Value;
 
@@ -42,6 +43,42 @@ impl Interned {
                 Some(_) => at = (at + 1) & mask,
             }
         }
+    }
+
+    /// Forgets the strings of which `lives` is false.
+    ///
+    /// What follows a hole moves up into it (Knuth, TAOCP 3, 6.4, algorithm R), so that searches still end at the first hole.
+    pub(super) fn retain(&mut self, lives: &mut dyn FnMut(NonNull<Header>) -> bool) {
+        let size = self.places.len();
+        let mut at = 0;
+        while at < size {
+            match self.places[at] {
+                Some(string) if !lives(string.header_ptr()) => {
+                    self.remove(at);
+                    self.used -= 1;
+                }
+                _ => at += 1,
+            }
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        let mask = self.places.len() - 1;
+        let mut hole = at;
+        let mut next = at;
+        loop {
+            next = (next + 1) & mask;
+            let Some(string) = self.places[next] else {
+                break;
+            };
+            // It may move if its own place is not between the hole and where it is.
+            let own = string.hash() as usize & mask;
+            if next.wrapping_sub(own) & mask >= next.wrapping_sub(hole) & mask {
+                self.places[hole] = Some(string);
+                hole = next;
+            }
+        }
+        self.places[hole] = None;
     }
 
     fn grow(&mut self) -> Result<(), NeedMemory> {

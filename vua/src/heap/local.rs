@@ -5,9 +5,12 @@ use core::cell::{Cell, UnsafeCell};
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::Ordering;
 
+use smp::safepoint::Control;
+
 use super::block::{
     BLOCK_BYTES, Block, CLASSES, LARGE, MAX_SMALL, PAYLOAD_BYTES, STRIDES, class_of,
 };
+use super::collect::sweep;
 use super::publish::WorkList;
 use super::{Header, Heap, Kind, NeedMemory};
 use crate::object::{BoxedInteger, Gc};
@@ -24,8 +27,8 @@ struct Class {
     end: Cell<*mut u8>,
     /// Cells freed one by one; each holds the next one's address in its second word.
     freed: Cell<*mut u8>,
-    /// The blocks that this core took for the class, through [`Block::next`].
-    blocks: Cell<*mut Block>,
+    /// The block that the run lies in, which may have more free cells behind it.
+    block: Cell<*mut Block>,
 }
 
 impl Class {
@@ -34,15 +37,23 @@ impl Class {
             cursor: Cell::new(null_mut()),
             end: Cell::new(null_mut()),
             freed: Cell::new(null_mut()),
-            blocks: Cell::new(null_mut()),
+            block: Cell::new(null_mut()),
         }
+    }
+
+    /// Forgets the free cells: the collection that follows finds them again.
+    fn abandon(&self) {
+        self.cursor.set(null_mut());
+        self.end.set(null_mut());
+        self.freed.set(null_mut());
+        self.block.set(null_mut());
     }
 
     fn swap(&self, other: &Class) {
         self.cursor.swap(&other.cursor);
         self.end.swap(&other.end);
         self.freed.swap(&other.freed);
-        self.blocks.swap(&other.blocks);
+        self.block.swap(&other.block);
     }
 }
 
@@ -73,6 +84,10 @@ pub struct LocalHeap {
     log: UnsafeCell<Vec<NonNull<Header>>>,
     /// The log had no room: the collector must look at everything again.
     log_overflowed: Cell<bool>,
+    /// Where this core is asked to collect at its next safepoint.
+    control: Cell<Option<&'static Control>>,
+    /// Blocks and large objects that it has taken, ever.
+    taken: Cell<u64>,
 }
 
 impl LocalHeap {
@@ -90,6 +105,34 @@ impl LocalHeap {
             building: [const { Cell::new(None) }; 2],
             log: UnsafeCell::new(Vec::new()),
             log_overflowed: Cell::new(false),
+            control: Cell::new(None),
+            taken: Cell::new(0),
+        }
+    }
+
+    /// The core's control, through which it is asked to collect.
+    pub fn set_control(&self, control: &'static Control) {
+        self.control.set(Some(control));
+    }
+
+    /// How many blocks and large objects the core has taken: it rises when an allocation off the fast path succeeds.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
+    /// Asks this core to collect at its next safepoint.
+    #[cold]
+    fn ask_collection(&self) {
+        if let Some(control) = self.control.get() {
+            control.poll.fetch_or(super::COLLECT, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts what the core has taken to fill.
+    fn count_taken(&self, bytes: usize) {
+        self.taken.set(self.taken.get() + 1);
+        if self.heap.collector.count(bytes) {
+            self.ask_collection();
         }
     }
 
@@ -140,14 +183,27 @@ impl LocalHeap {
             return Err(NeedMemory { bytes });
         };
         let header = cell.cast::<Header>();
-        // SAFETY: `alloc` gave memory for at least a header, aligned to 16, that nobody else knows.
-        unsafe { header.write(Header::new(kind, word)) };
+        // SAFETY: `alloc` gave memory for at least a header, aligned to 16, that nobody else knows, in a block in use.
+        unsafe {
+            header.write(Header::new(kind, word));
+            let notes = kind.notes();
+            if notes != 0 {
+                Block::of(header).as_ref().note(notes);
+            }
+        }
         Ok(header)
     }
 
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, class: usize) -> Option<NonNull<u8>> {
+        if self.heap.collector.fails() {
+            return None;
+        }
+        if self.heap.collector.is_failing() {
+            // Progress, as a core sees it that asks whether to try again.
+            self.taken.set(self.taken.get() + 1);
+        }
         let run = &self.classes[class];
         let stride = STRIDES[class] as usize;
         if let Some(cell) = NonNull::new(run.freed.get()) {
@@ -160,30 +216,65 @@ impl LocalHeap {
             }
             return Some(cell);
         }
-        let block = self.take_stock()?;
-        // SAFETY: the block came out of the stock, so it is ours alone.
-        unsafe {
-            block.as_ref().class.store(class as u32, Ordering::Relaxed);
-            block
-                .as_ref()
-                .next
-                .store(run.blocks.get(), Ordering::Relaxed);
+        loop {
+            if let Some(block) = NonNull::new(run.block.get()) {
+                // SAFETY: the block is this core's to fill, and of this class.
+                if let Some((first, end)) = unsafe { sweep::next_run(block, stride) } {
+                    run.cursor.set(first.as_ptr().wrapping_add(stride));
+                    run.end.set(end);
+                    if self.heap.collector.is_failing() {
+                        self.hold_back(run, block, first, stride);
+                    }
+                    return Some(first);
+                }
+                run.block.set(null_mut());
+            }
+            let available = self.heap.take_available(self.program.get(), class);
+            let block = match available {
+                Some((block, free)) => {
+                    self.count_taken(free);
+                    // SAFETY: the block is this core's to fill.
+                    unsafe { block.as_ref() }
+                        .cpu
+                        .store(self.cpu, Ordering::Relaxed);
+                    block
+                }
+                None => {
+                    let block = self.take_stock()?;
+                    // SAFETY: the block came out of the stock, so it is ours alone; it is zero behind its header.
+                    unsafe { block.as_ref() }
+                        .class
+                        .store(class as u32, Ordering::Relaxed);
+                    let first = Block::payload(block);
+                    run.block.set(block.as_ptr());
+                    run.cursor.set(first.as_ptr().wrapping_add(stride));
+                    run.end
+                        .set(first.as_ptr().wrapping_add(PAYLOAD_BYTES / stride * stride));
+                    if self.heap.collector.is_failing() {
+                        self.hold_back(run, block, first, stride);
+                    }
+                    return Some(first);
+                }
+            };
+            run.block.set(block.as_ptr());
         }
-        run.blocks.set(block.as_ptr());
-        let first = Block::payload(block);
-        run.cursor.set(first.as_ptr().wrapping_add(stride));
-        run.end
-            .set(first.as_ptr().wrapping_add(PAYLOAD_BYTES / stride * stride));
-        Some(first)
+    }
+
+    /// While allocations are made to fail each comes by the slow path: the rest of a run is swept again.
+    fn hold_back(&self, run: &Class, block: NonNull<Block>, first: NonNull<u8>, stride: usize) {
+        run.cursor.set(null_mut());
+        run.end.set(null_mut());
+        // SAFETY: the run was just begun in this core's block.
+        unsafe { sweep::sweep_again(block, first, stride) };
     }
 
     fn alloc_large(&self, bytes: usize) -> Option<NonNull<u8>> {
+        if self.heap.collector.fails() {
+            return None;
+        }
         let whole = bytes.checked_add(size_of::<Block>())?;
-        let (block, _) =
-            self.heap
-                .pool
-                .lock()
-                .take(self.heap.platform, self.program.get(), whole)?;
+        let (block, _) = self.heap.take(self.program.get(), whole)?;
+        self.count_taken(bytes);
         // SAFETY: the run of blocks is ours alone.
         unsafe {
             block.as_ref().cpu.store(self.cpu, Ordering::Relaxed);
@@ -206,11 +297,8 @@ impl LocalHeap {
     }
 
     fn take_block(&self) -> Option<NonNull<Block>> {
-        let (block, zeroed) =
-            self.heap
-                .pool
-                .lock()
-                .take(self.heap.platform, self.program.get(), BLOCK_BYTES)?;
+        let (block, zeroed) = self.heap.take(self.program.get(), BLOCK_BYTES)?;
+        self.count_taken(PAYLOAD_BYTES);
         // SAFETY: the block is ours alone.
         unsafe {
             block.as_ref().cpu.store(self.cpu, Ordering::Relaxed);
@@ -227,7 +315,10 @@ impl LocalHeap {
     /// at most four different sizes, succeed until the next reservation or safepoint.
     #[inline]
     pub fn reserve(&self, bytes: usize) -> Result<(), NeedMemory> {
-        if self.stocked.get() >= RESERVED_CLASSES && bytes <= PAYLOAD_BYTES / 2 {
+        if self.stocked.get() >= RESERVED_CLASSES
+            && bytes <= PAYLOAD_BYTES / 2
+            && !self.heap.collector.is_failing()
+        {
             Ok(())
         } else {
             self.reserve_slow(bytes)
@@ -236,6 +327,9 @@ impl LocalHeap {
 
     #[cold]
     fn reserve_slow(&self, bytes: usize) -> Result<(), NeedMemory> {
+        if self.heap.collector.fails() {
+            return Err(NeedMemory { bytes });
+        }
         // Whatever the size, what is asked for fills at least half of a full block; and of each class one block may be all but empty.
         let blocks = RESERVED_CLASSES + bytes / (PAYLOAD_BYTES / 2);
         while self.stocked.get() < blocks {
@@ -259,7 +353,7 @@ impl LocalHeap {
                 return;
             };
             // SAFETY: the block was in the stock, so nothing uses it.
-            unsafe { self.heap.pool.lock().give(self.heap.platform, block) };
+            unsafe { self.heap.give(block) };
         }
     }
 
@@ -305,22 +399,32 @@ impl LocalHeap {
         // SAFETY: it came from `alloc`.
         let block = unsafe { Block::of(object) };
         // SAFETY: the header of a block in use is initialised.
-        let (class, program) = unsafe { (block.as_ref().class(), block.as_ref().program()) };
-        if class == LARGE {
+        let header = unsafe { block.as_ref() };
+        if header.class() == LARGE {
             // SAFETY: the object was the run's only one.
-            unsafe { self.heap.pool.lock().give(self.heap.platform, block) };
+            unsafe { self.heap.give(block) };
             return;
         }
-        debug_assert_eq!(class as usize, class_of(bytes));
-        let stride = STRIDES[class as usize] as usize;
+        let class = header.class() as usize;
+        debug_assert_eq!(class, class_of(bytes));
+        let stride = STRIDES[class] as usize;
         let cell = object.cast::<u8>();
+        let offset = Block::offset(object);
         // SAFETY: the cell is `stride` long and nobody uses it. All zero is a cell without an object.
         unsafe { cell.write_bytes(0, stride) };
-        let run = &self.classes[class as usize];
+        let run = &self.classes[class];
         if cell.as_ptr().wrapping_add(stride) == run.cursor.get() {
+            header.marks.clear(offset);
             run.cursor.set(cell.as_ptr());
-        } else if program == self.program.get() {
-            // SAFETY: every cell has at least two words.
+            return;
+        }
+        // A cell that the sweeper has yet to come to is left to it: to whatever core that is, which finds it zeroed once it finds it unmarked.
+        let is_mine = run.block.get() == block.as_ptr()
+            && offset < header.swept.load(Ordering::Relaxed) as usize;
+        let is_passed = is_mine || header.is_swept();
+        header.marks.clear(offset);
+        if is_passed && header.program() == self.program.get() {
+            // SAFETY: every cell has at least two words; nobody but the next collection hands out the cell again.
             unsafe { cell.cast::<*mut u8>().add(1).write(run.freed.get()) };
             run.freed.set(cell.as_ptr());
         }
@@ -384,6 +488,33 @@ impl LocalHeap {
         // SAFETY: as in `log`.
         let log = unsafe { &mut *self.log.get() };
         (core::mem::take(log), self.log_overflowed.replace(false))
+    }
+}
+
+impl LocalHeap {
+    /// For the collector, before it looks at the heap: gives up all that the core holds for allocations to come.
+    ///
+    /// # Safety
+    /// In the collector's pause.
+    pub(super) unsafe fn abandon(&self) {
+        self.trim(0);
+        for class in &self.classes {
+            class.abandon();
+        }
+        // SAFETY: nobody else uses the list in the pause.
+        for aside in unsafe { &*self.aside.get() } {
+            for class in &aside.classes {
+                class.abandon();
+            }
+        }
+    }
+
+    /// Bytes of cells that the core has taken and not yet filled.
+    pub(crate) fn unfilled(&self) -> usize {
+        self.classes
+            .iter()
+            .map(|class| (class.end.get() as usize).saturating_sub(class.cursor.get() as usize))
+            .sum()
     }
 }
 

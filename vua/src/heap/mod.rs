@@ -3,6 +3,8 @@
 //! - [`Heap`] is the common part: the pool of blocks, the accounts of the programs, the interned constants.
 //! - [`LocalHeap`] is a core's: allocation is an addition and a compare, without lock or atomic instruction.
 //! - [`barrier`] and [`LocalHeap::publish`] are what stores must do before they store.
+//! - [`collect`] frees what nobody can reach. A new kind of object tells it by a [mark hook](Heap::set_mark_hook), or a [trace hook](Heap::set_trace_hook), what it
+//!   refers to, and by a [drop hook](Heap::set_drop_hook) what it owns outside the heap.
 //!
 //! # Invariants
 //! - An object stays where it is until it is freed; the address of every object is below 2^47.
@@ -13,6 +15,7 @@
 
 pub mod barrier;
 pub mod block;
+pub mod collect;
 mod header;
 mod intern;
 mod local;
@@ -30,12 +33,14 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use smp::platform::Platform;
 
 pub use block::Block;
+pub use collect::{COLLECT, MarkHook, Marker, Mutators};
 pub use header::{Header, Kind, flags};
 pub use local::LocalHeap;
 pub(crate) use publish::SLICE;
 pub use publish::{TraceHook, Visit};
 
 use crate::value::Value;
+use collect::Collector;
 use intern::Interned;
 use pool::Pool;
 use sync::lock::Lock;
@@ -54,9 +59,17 @@ pub struct Heap {
     platform: &'static dyn Platform,
     pool: Lock<Pool>,
     interned: Lock<Interned>,
+    collector: Collector,
     /// Trace hooks by kind, as addresses of functions; null where there is none.
     hooks: [AtomicPtr<()>; Kind::COUNT],
+    /// Mark hooks likewise.
+    mark_hooks: [AtomicPtr<()>; Kind::COUNT],
+    /// Drop hooks likewise.
+    drop_hooks: [AtomicPtr<()>; Kind::COUNT],
 }
+
+/// Lets go of what an object owns outside the heap. The object is dead; it may refer to others that are. Called in the pause, by any core: it neither waits nor uses the heap.
+pub type DropHook = unsafe fn(object: NonNull<Header>);
 
 /// The seed of string hashes. One for the process, so that a string's hash needs no heap at hand; zero until the first heap is made.
 static SEED: AtomicU64 = AtomicU64::new(0);
@@ -81,7 +94,10 @@ impl Heap {
             platform,
             pool: Lock::new(Pool::new()),
             interned: Lock::new(Interned::new()),
+            collector: Collector::new(platform.cpus()),
             hooks: [const { AtomicPtr::new(core::ptr::null_mut()) }; Kind::COUNT],
+            mark_hooks: [const { AtomicPtr::new(core::ptr::null_mut()) }; Kind::COUNT],
+            drop_hooks: [const { AtomicPtr::new(core::ptr::null_mut()) }; Kind::COUNT],
         }
     }
 
@@ -105,6 +121,89 @@ impl Heap {
         Some(unsafe { core::mem::transmute::<*mut (), TraceHook>(hook) })
     }
 
+    /// Says how the collector finds what objects of `kind` refer to, where a [trace hook](Self::set_trace_hook) will not do: stacks, weak references. To be
+    /// called before the first such object is made.
+    pub fn set_mark_hook(&self, kind: Kind, hook: MarkHook) {
+        self.mark_hooks[kind as usize].store(hook as *mut (), Ordering::Release);
+    }
+
+    fn mark_hook(&self, kind: Kind) -> Option<MarkHook> {
+        let hook = self.mark_hooks[kind as usize].load(Ordering::Relaxed);
+        if hook.is_null() {
+            return None;
+        }
+        // SAFETY: only `set_mark_hook` stores here, and what it stores was a `MarkHook`.
+        Some(unsafe { core::mem::transmute::<*mut (), MarkHook>(hook) })
+    }
+
+    /// Says what becomes of dead objects of `kind`, one that [has](Kind::has_drop) something to let go of. To be called before the first such object is made.
+    pub fn set_drop_hook(&self, kind: Kind, hook: DropHook) {
+        debug_assert!(kind.has_drop());
+        self.drop_hooks[kind as usize].store(hook as *mut (), Ordering::Release);
+    }
+
+    fn drop_hook(&self, kind: Kind) -> Option<DropHook> {
+        let hook = self.drop_hooks[kind as usize].load(Ordering::Relaxed);
+        if hook.is_null() {
+            return None;
+        }
+        // SAFETY: only `set_drop_hook` stores here, and what it stores was a `DropHook`.
+        Some(unsafe { core::mem::transmute::<*mut (), DropHook>(hook) })
+    }
+
+    /// A run of blocks for a program: see [`Pool::take`].
+    fn take(&self, program: u32, bytes: usize) -> Option<(NonNull<Block>, bool)> {
+        let mut pool = self.pool.lock();
+        let taken = pool.take(self.platform, program, bytes)?;
+        if let Some(account) = pool.opened(program) {
+            account.used.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Some(taken)
+    }
+
+    /// A block of the class with free cells, and how many bytes those are.
+    fn take_available(&self, program: u32, class: usize) -> Option<(NonNull<Block>, usize)> {
+        let mut pool = self.pool.lock();
+        let block = pool.take_available(program, class)?;
+        // SAFETY: the header of a block in use is initialised.
+        let free = unsafe { block.as_ref() }.free.load(Ordering::Relaxed) as usize;
+        if let Some(account) = pool.opened(program) {
+            account.used.fetch_add(free, Ordering::Relaxed);
+        }
+        Some((block, free))
+    }
+
+    /// Takes a run of blocks back.
+    ///
+    /// # Safety
+    /// As for [`Pool::give`].
+    unsafe fn give(&self, block: NonNull<Block>) {
+        let mut pool = self.pool.lock();
+        // SAFETY: as the caller says.
+        unsafe {
+            let (program, bytes) = (
+                block.as_ref().program(),
+                block.as_ref().bytes.load(Ordering::Relaxed),
+            );
+            if let Some(account) = pool.opened(program) {
+                // A block that a collection counted for less has been given back by it, not here.
+                let used = account.used.load(Ordering::Relaxed);
+                account
+                    .used
+                    .store(used.saturating_sub(bytes), Ordering::Relaxed);
+            }
+            pool.give(self.platform, block);
+        }
+    }
+
+    /// Bytes of a program's objects, dead ones since the last collection included.
+    pub fn used_bytes(&self, program: u32) -> usize {
+        self.pool
+            .lock()
+            .opened(program)
+            .map_or(0, |account| account.used.load(Ordering::Relaxed))
+    }
+
     /// The program gets no block that would bring it above `bytes`; `None` is no limit. What it has already stays.
     /// Program 0 is the system's own. Fails when there is no memory for the account.
     pub fn set_limit(&self, program: u32, bytes: Option<usize>) -> Result<(), NeedMemory> {
@@ -122,7 +221,7 @@ impl Heap {
         self.pool
             .lock()
             .account(program)
-            .map_or(0, |account| account.bytes)
+            .map_or(0, |account| account.bytes.load(Ordering::Relaxed))
     }
 
     /// Bytes that the heap has got from the platform.

@@ -1,18 +1,20 @@
 //! The common pool: chunks of 1 MiB got from the platform, cut into blocks, and the account of each program.
 //!
-//! Cores come here once for each 64 KiB that they fill, or for a large object; one lock protects it all. Neighbouring
-//! free blocks are found together because a chunk's are bits of one word.
+//! Cores come here once for each block that they fill, or for a large object; one lock protects it all. Neighbouring
+//! free blocks are found together because a chunk's are bits of one word. In the collector's pause the collector holds the lock, and its helpers use
+//! what is atomic here.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize, Ordering};
 
 use smp::platform::Platform;
 
-use super::block::{BLOCK_BYTES, Block, LARGE};
+use super::block::{BLOCK_BYTES, Block, CLASSES, LARGE};
 
 /// Bytes in a chunk, and its alignment.
-const CHUNK_BYTES: usize = 1 << 20;
+pub(super) const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_BLOCKS: usize = CHUNK_BYTES / BLOCK_BYTES;
 /// The pool asks the platform for this much at first, and for an eighth of what it has later, up to the second figure.
 const FIRST_MAPPING: usize = CHUNK_BYTES;
@@ -21,27 +23,82 @@ const MAX_MAPPING: usize = 64 << 20;
 struct Chunk {
     start: NonNull<u8>,
     /// One bit for each block: it is free.
-    free: u16,
+    free: AtomicU16,
+    /// One bit for each block: a run of blocks in use begins there.
+    starts: AtomicU16,
     /// One bit for each block: it has been used, so its bytes are not zero.
     used: u16,
 }
 
 const _: () = assert!(CHUNK_BLOCKS == 16);
 
+impl Chunk {
+    fn number(&self) -> usize {
+        self.start.addr().get() / CHUNK_BYTES
+    }
+
+    /// Marks a run of blocks in it as free.
+    fn give(&self, address: usize, bytes: usize) {
+        let at = address % CHUNK_BYTES / BLOCK_BYTES;
+        let run = ((1u32 << (bytes / BLOCK_BYTES)) - 1) << at;
+        self.starts.fetch_and(!(1 << at), Ordering::Relaxed);
+        self.free.fetch_or(run as u16, Ordering::Relaxed);
+    }
+}
+
 /// What a program's memory comes to.
-#[derive(Clone, Copy, Debug)]
 pub(super) struct Account {
     /// Bytes of the blocks charged to it.
-    pub(super) bytes: usize,
+    pub(super) bytes: AtomicUsize,
     /// It gets no block that would bring it above this.
     pub(super) limit: usize,
+    /// Bytes of the objects that the last collection found alive, and of what cores have taken to fill since.
+    pub(super) used: AtomicUsize,
+    /// Blocks with free cells that the last collection left, by class; linked by [`Block::next`].
+    pub(super) available: Box<[AtomicPtr<Block>]>,
+}
+
+impl Account {
+    fn new() -> Option<Account> {
+        let mut available = Vec::new();
+        available.try_reserve_exact(CLASSES).ok()?;
+        available.resize_with(CLASSES, || AtomicPtr::new(null_mut()));
+        Some(Account {
+            bytes: AtomicUsize::new(0),
+            limit: usize::MAX,
+            used: AtomicUsize::new(0),
+            available: available.into_boxed_slice(),
+        })
+    }
+
+    /// Adds a block to those with free cells. In the pause, or under the pool's lock.
+    pub(super) fn add_available(&self, block: NonNull<Block>, class: usize) {
+        let list = &self.available[class];
+        let mut head = list.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the block is in use, and on no other list.
+            unsafe { block.as_ref() }
+                .next
+                .store(head, Ordering::Relaxed);
+            match list.compare_exchange_weak(
+                head,
+                block.as_ptr(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(found) => head = found,
+            }
+        }
+    }
 }
 
 pub(super) struct Pool {
+    /// By address.
     chunks: Vec<Chunk>,
     /// No chunk before this one has a free block.
     hint: usize,
-    /// Mappings of their own, for objects of a chunk's size and more.
+    /// Mappings of their own, for objects of a chunk's size and more, by address.
     mappings: Vec<NonNull<Block>>,
     accounts: Vec<Account>,
     mapped: usize,
@@ -49,6 +106,8 @@ pub(super) struct Pool {
 
 // SAFETY: the pointers are to memory that the pool owns.
 unsafe impl Send for Pool {}
+// SAFETY: what is not atomic changes under the pool's lock, or by the collector in its pause, only.
+unsafe impl Sync for Pool {}
 
 impl Pool {
     pub(super) const fn new() -> Pool {
@@ -64,43 +123,55 @@ impl Pool {
     /// The account of a program; one without limit is opened where there is none yet.
     pub(super) fn account(&mut self, program: u32) -> Option<&mut Account> {
         let index = program as usize;
-        if index >= self.accounts.len() {
-            self.accounts
-                .try_reserve(index + 1 - self.accounts.len())
-                .ok()?;
-            self.accounts.resize(
-                index + 1,
-                Account {
-                    bytes: 0,
-                    limit: usize::MAX,
-                },
-            );
+        while index >= self.accounts.len() {
+            self.accounts.try_reserve(1).ok()?;
+            self.accounts.push(Account::new()?);
         }
         self.accounts.get_mut(index)
+    }
+
+    /// The account of a program that has blocks.
+    pub(super) fn opened(&self, program: u32) -> Option<&Account> {
+        self.accounts.get(program as usize)
+    }
+
+    /// All accounts, by program.
+    pub(super) fn accounts(&self) -> &[Account] {
+        &self.accounts
     }
 
     pub(super) fn mapped(&self) -> usize {
         self.mapped
     }
 
-    /// Moves the charge for `bytes` from one program to another if the other's limit allows.
+    /// Charges a program for `bytes` if its limit allows.
     pub(super) fn charge(&mut self, program: u32, bytes: usize) -> bool {
         let Some(account) = self.account(program) else {
             return false;
         };
-        match account.bytes.checked_add(bytes) {
+        let charged = account.bytes.get_mut();
+        match charged.checked_add(bytes) {
             Some(sum) if sum <= account.limit => {
-                account.bytes = sum;
+                *charged = sum;
                 true
             }
             _ => false,
         }
     }
 
-    fn discharge(&mut self, program: u32, bytes: usize) {
-        if let Some(account) = self.account(program) {
-            account.bytes -= bytes;
+    pub(super) fn discharge(&self, program: u32, bytes: usize) {
+        if let Some(account) = self.opened(program) {
+            account.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// A block of the class with free cells, charged to the program already.
+    pub(super) fn take_available(&mut self, program: u32, class: usize) -> Option<NonNull<Block>> {
+        let list = self.accounts.get_mut(program as usize)?.available[class].get_mut();
+        let block = NonNull::new(*list)?;
+        // SAFETY: blocks on the list are in use.
+        *list = unsafe { block.as_ref() }.next.load(Ordering::Relaxed);
+        Some(block)
     }
 
     /// A run of blocks of at least `bytes` in all, charged to `program`, its header written except for the class.
@@ -134,6 +205,7 @@ impl Pool {
             header.program.store(program, Ordering::Relaxed);
             header.bytes.store(bytes, Ordering::Relaxed);
             header.mapping.store(mapping, Ordering::Relaxed);
+            header.swept.store(BLOCK_BYTES as u32, Ordering::Relaxed);
         }
         Some((block, zeroed))
     }
@@ -146,11 +218,12 @@ impl Pool {
         loop {
             let mut first_with_any = None;
             for (i, chunk) in self.chunks.iter_mut().enumerate().skip(self.hint) {
-                if chunk.free != 0 && first_with_any.is_none() {
+                let free = *chunk.free.get_mut();
+                if free != 0 && first_with_any.is_none() {
                     first_with_any = Some(i);
                 }
                 // Bit b of `starts`: blocks b to b + count - 1 are free.
-                let mut starts = chunk.free;
+                let mut starts = free;
                 for _ in 1..count {
                     starts &= starts >> 1;
                 }
@@ -158,7 +231,8 @@ impl Pool {
                     let at = starts.trailing_zeros() as usize;
                     let run = ((((1u32 << count) - 1) << at) & 0xffff) as u16;
                     let zeroed = chunk.used & run == 0;
-                    chunk.free &= !run;
+                    *chunk.free.get_mut() &= !run;
+                    *chunk.starts.get_mut() |= 1 << at;
                     chunk.used |= run;
                     // SAFETY: block `at` lies in the chunk.
                     let start = unsafe { chunk.start.add(at * BLOCK_BYTES) };
@@ -178,15 +252,17 @@ impl Pool {
         loop {
             self.chunks.try_reserve(bytes / CHUNK_BYTES).ok()?;
             if let Some(start) = platform.map(bytes, CHUNK_BYTES) {
-                for i in 0..bytes / CHUNK_BYTES {
+                let number = start.addr().get() / CHUNK_BYTES;
+                let at = self.chunks.partition_point(|c| c.number() < number);
+                let new = (0..bytes / CHUNK_BYTES).map(|i| Chunk {
                     // SAFETY: chunk `i` lies in the mapping.
-                    let start = unsafe { start.add(i * CHUNK_BYTES) };
-                    self.chunks.push(Chunk {
-                        start,
-                        free: 0xffff,
-                        used: 0,
-                    });
-                }
+                    start: unsafe { start.add(i * CHUNK_BYTES) },
+                    free: AtomicU16::new(0xffff),
+                    starts: AtomicU16::new(0),
+                    used: 0,
+                });
+                self.chunks.splice(at..at, new);
+                self.hint = self.hint.min(at);
                 self.mapped += bytes;
                 return Some(());
             }
@@ -204,9 +280,10 @@ impl Pool {
     ) -> Option<(NonNull<u8>, bool, u32)> {
         self.mappings.try_reserve(1).ok()?;
         let start = platform.map(bytes, BLOCK_BYTES)?;
-        self.mappings.push(start.cast());
+        let at = self.mappings.partition_point(|m| m.addr() < start.addr());
+        self.mappings.insert(at, start.cast());
         self.mapped += bytes;
-        Some((start, true, self.mappings.len() as u32))
+        Some((start, true, 1))
     }
 
     /// Takes a run of blocks back.
@@ -214,69 +291,129 @@ impl Pool {
     /// # Safety
     /// `block` came from [`take`](Self::take), and nothing uses it any more.
     pub(super) unsafe fn give(&mut self, platform: &dyn Platform, block: NonNull<Block>) {
-        // SAFETY: the header of a block in use is initialised.
-        let (program, bytes, mapping) = unsafe {
-            let header = block.as_ref();
-            (
-                header.program(),
-                header.bytes.load(Ordering::Relaxed),
-                header.mapping.load(Ordering::Relaxed),
-            )
-        };
-        self.discharge(program, bytes);
-        if mapping != 0 {
-            let index = mapping as usize - 1;
-            self.mappings.swap_remove(index);
-            if let Some(moved) = self.mappings.get(index) {
-                // SAFETY: every block in the list is in use.
-                unsafe { moved.as_ref() }
-                    .mapping
-                    .store(mapping, Ordering::Relaxed);
+        // SAFETY: as the caller says.
+        unsafe {
+            if self.is_mapping(block) {
+                let bytes = self.forget_mapping(block);
+                platform.unmap(block.cast(), bytes);
+            } else {
+                let number = block.addr().get() / CHUNK_BYTES;
+                let at = self.chunks.partition_point(|c| c.number() < number);
+                self.hint = self.hint.min(at);
+                self.give_blocks(block);
             }
-            self.mapped -= bytes;
-            // SAFETY: the mapping is whole and, says the caller, unused.
-            unsafe { platform.unmap(block.cast(), bytes) };
-            return;
         }
-        let address = block.addr().get();
-        let chunk_start = address & !(CHUNK_BYTES - 1);
-        // A class of its own tells whoever walks the chunk that the block is free.
-        // SAFETY: the block is still the caller's.
-        unsafe { block.as_ref() }
-            .class
-            .store(LARGE, Ordering::Relaxed);
-        if let Some(i) = self
-            .chunks
-            .iter()
-            .position(|c| c.start.addr().get() == chunk_start)
+    }
+
+    /// Whether a run in use has a mapping of its own.
+    ///
+    /// # Safety
+    /// `block` begins a run in use.
+    pub(super) unsafe fn is_mapping(&self, block: NonNull<Block>) -> bool {
+        // SAFETY: the header of a block in use is initialised.
+        unsafe { block.as_ref() }.mapping.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes a mapping of its own out of the accounts and lists, and gives its size. The caller unmaps it.
+    ///
+    /// # Safety
+    /// As for [`give`](Self::give), and it [is a mapping](Self::is_mapping).
+    pub(super) unsafe fn forget_mapping(&mut self, block: NonNull<Block>) -> usize {
+        // SAFETY: the header of a block in use is initialised.
+        let (program, bytes) = unsafe { size_of_run(block) };
+        self.discharge(program, bytes);
+        if let Ok(index) = self
+            .mappings
+            .binary_search_by_key(&block.addr(), |m| m.addr())
         {
-            let run =
-                ((1u32 << (bytes / BLOCK_BYTES)) - 1) << ((address - chunk_start) / BLOCK_BYTES);
-            self.chunks[i].free |= run as u16;
-            self.hint = self.hint.min(i);
+            self.mappings.remove(index);
+        }
+        self.mapped -= bytes;
+        bytes
+    }
+
+    /// Takes back a run of blocks within a chunk. For several cores at once in the pause; the caller resets the [hint](Self::reset_hint) at its end.
+    ///
+    /// # Safety
+    /// As for [`give`](Self::give), and it is no [mapping](Self::is_mapping).
+    pub(super) unsafe fn give_blocks(&self, block: NonNull<Block>) {
+        // SAFETY: the header of a block in use is initialised.
+        let (program, bytes) = unsafe { size_of_run(block) };
+        self.discharge(program, bytes);
+        if let Some(chunk) = self.chunk_of(block.addr().get()) {
+            chunk.give(block.addr().get(), bytes);
+        }
+    }
+
+    /// After blocks were given: they are looked for again.
+    pub(super) fn reset_hint(&mut self) {
+        self.hint = 0;
+    }
+
+    fn chunk_of(&self, address: usize) -> Option<&Chunk> {
+        let number = address / CHUNK_BYTES;
+        let at = self
+            .chunks
+            .binary_search_by_key(&number, Chunk::number)
+            .ok()?;
+        self.chunks.get(at)
+    }
+
+    /// The block, in use, in which an object at `address` would begin, if there is one.
+    pub(super) fn block_at(&self, address: usize) -> Option<NonNull<Block>> {
+        let start = address & !(BLOCK_BYTES - 1);
+        if let Some(chunk) = self.chunk_of(address) {
+            let at = address % CHUNK_BYTES / BLOCK_BYTES;
+            let begins = chunk.starts.load(Ordering::Relaxed) & 1 << at != 0;
+            // SAFETY: block `at` lies in the chunk.
+            return begins.then(|| unsafe { chunk.start.add(at * BLOCK_BYTES).cast() });
+        }
+        let at = self
+            .mappings
+            .binary_search_by_key(&start, |m| m.addr().get())
+            .ok()?;
+        self.mappings.get(at).copied()
+    }
+
+    /// Number of places for [`each_at`](Self::each_at).
+    pub(super) fn places(&self) -> usize {
+        self.chunks.len() + self.mappings.len()
+    }
+
+    /// Calls `visit` with the header of every run of blocks in use in the chunk, or mapping, of number `place`.
+    pub(super) fn each_at(&self, place: usize, visit: &mut dyn FnMut(NonNull<Block>)) {
+        match self.chunks.get(place) {
+            Some(chunk) => {
+                let mut starts = chunk.starts.load(Ordering::Relaxed);
+                while starts != 0 {
+                    let at = starts.trailing_zeros() as usize;
+                    starts &= starts - 1;
+                    // SAFETY: block `at` lies in the chunk and begins a run in use, whose header is initialised.
+                    visit(unsafe { chunk.start.add(at * BLOCK_BYTES).cast::<Block>() });
+                }
+            }
+            None => {
+                if let Some(&block) = self.mappings.get(place - self.chunks.len()) {
+                    visit(block);
+                }
+            }
         }
     }
 
     /// Calls `visit` with the header of every run of blocks in use.
     pub(super) fn each(&self, visit: &mut dyn FnMut(NonNull<Block>)) {
-        for chunk in &self.chunks {
-            let mut at = 0;
-            while at < CHUNK_BLOCKS {
-                if chunk.free & (1 << at) != 0 {
-                    at += 1;
-                    continue;
-                }
-                // SAFETY: block `at` lies in the chunk and begins a run in use, whose header is initialised.
-                let (block, bytes) = unsafe {
-                    let block = chunk.start.add(at * BLOCK_BYTES).cast::<Block>();
-                    (block, block.as_ref().bytes.load(Ordering::Relaxed))
-                };
-                visit(block);
-                at += bytes / BLOCK_BYTES;
-            }
-        }
-        for &block in &self.mappings {
-            visit(block);
+        for place in 0..self.places() {
+            self.each_at(place, visit);
         }
     }
+}
+
+/// Whom a run of blocks is charged to, and its bytes.
+///
+/// # Safety
+/// `block` begins a run in use.
+unsafe fn size_of_run(block: NonNull<Block>) -> (u32, usize) {
+    // SAFETY: the header of a block in use is initialised.
+    let header = unsafe { block.as_ref() };
+    (header.program(), header.bytes.load(Ordering::Relaxed))
 }

@@ -3,7 +3,7 @@
 use alloc::format;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::core_state::{Core, Step, Vm};
+use super::core_state::{Core, NO_STEP, Step, Vm};
 use super::dispatch::{Exit, closure_of, get, put};
 use super::frame::{Continuation, Frame, Link, MAX_SLOTS, SLACK};
 use super::native::{Call, NativeFn, Next, Throw};
@@ -17,6 +17,11 @@ use crate::value::{Tag, Value};
 
 /// The code with which a suspended native goes on: `NATIVE` with operand A set, so that its handler takes [`Core::step`] instead of the arguments.
 static RESUME_NATIVE: AtomicU32 = AtomicU32::new(ad(Op::NATIVE, 1, 0));
+
+/// Whether this is where a suspended native goes on.
+pub(super) fn is_resumed(pc: *const AtomicU32) -> bool {
+    core::ptr::eq(pc, &RESUME_NATIVE)
+}
 
 impl Core {
     /// Prepares to run the native in the frame at `base` again, with [`Core::step`].
@@ -99,6 +104,7 @@ impl Core {
                             state,
                             results: count,
                             failed: false,
+                            slots: distance - 2 + count,
                         };
                         self.resume_native(base.sub(distance));
                         return Ok(());
@@ -214,7 +220,22 @@ impl Core {
                         name
                     ));
                 }
-                callee = self.ensure(callee, count + 1)?;
+                callee = loop {
+                    match self.ensure(callee, count + 1) {
+                        Ok(callee) => break callee,
+                        Err(Leave::Throw(Throw::NeedMemory(need))) => {
+                            // As a frame of its own the arguments are seen by the collector, and the call is not begun anew.
+                            self.base = callee;
+                            self.n = count;
+                            self.slots = count;
+                            let relieved = self.relieve_or_fail(need);
+                            self.slots = NO_STEP;
+                            relieved?;
+                            callee = self.base;
+                        }
+                        Err(other) => return Err(other),
+                    }
+                };
                 core::ptr::copy(callee, callee.add(1), count);
                 put(callee, 0, function);
                 put(callee.sub(2), 0, handler);
@@ -254,8 +275,9 @@ impl Core {
 
     /// Runs a native's step and does what it asks for.
     fn run_native(&mut self, step: Step) -> Flow {
-        let base = self.ensure(self.base, step.count.max(step.results))?;
+        let base = self.ensure(self.base, step.slots)?;
         self.base = base;
+        self.slots = step.slots;
         // SAFETY: the function in a native's frame is a native function, and its word the address of a `NativeFn`.
         let function: NativeFn = unsafe {
             let native = Value::from_bits(*base.sub(2)).as_native();
@@ -274,6 +296,7 @@ impl Core {
         let next = function(&mut call);
         let step = Step {
             state: call.state,
+            slots: core::mem::replace(&mut self.slots, NO_STEP),
             ..step
         };
         self.after_native(next, step)
@@ -283,7 +306,7 @@ impl Core {
     pub(crate) fn after_native(&mut self, next: Result<Next, Throw>, step: Step) -> Flow {
         let base = self.base;
         // SAFETY: slots named by the native are in its frame, which `Call` keeps inside the stack.
-        unsafe {
+        let flow = unsafe {
             match next {
                 Ok(Next::One(value)) => {
                     put(base.sub(2), 0, value);
@@ -333,12 +356,18 @@ impl Core {
                         state,
                         results: 0,
                         failed: false,
+                        slots: step.slots,
                     };
                     self.wait = Some(until);
                     self.resume_native(base);
                     Err(Leave::Exit(Exit::Waiting))
                 }
-                Err(Throw::NeedMemory(need)) => self.need_memory(need),
+                Err(Throw::NeedMemory(need)) => {
+                    // The step runs again from its start, or from where it has advanced to.
+                    self.step = step;
+                    self.resume_native(base);
+                    return self.relieve_or_fail(need);
+                }
                 Err(Throw::Wait(until)) => {
                     self.step = step;
                     self.wait = Some(until);
@@ -347,12 +376,14 @@ impl Core {
                 }
                 Err(throw) => Err(Leave::Throw(throw)),
             }
-        }
-    }
-
-    /// Memory is at its end: there is no collector to ask, so this is the program's error.
-    pub(crate) fn need_memory(&mut self, need: crate::heap::NeedMemory) -> Flow {
-        Err(Leave::Throw(Throw::NeedMemory(need)))
+        };
+        // The step has had its effects, and must not run again.
+        flow.map_err(|leave| match leave {
+            Leave::Throw(Throw::NeedMemory(_)) => {
+                Leave::Throw(Throw::Value(self.engine.out_of_memory()))
+            }
+            other => other,
+        })
     }
 }
 
@@ -364,6 +395,7 @@ pub(super) fn native(vm: &mut Vm, ins: u32) -> Flow {
             state: 0,
             results: 0,
             failed: false,
+            slots: vm.core.n,
         }
     } else {
         vm.core.step
@@ -390,7 +422,7 @@ pub(super) fn allocate(vm: &mut Vm, ins: u32) -> Flow {
         }
         return Ok(());
     }
-    core.need_memory(crate::heap::NeedMemory { bytes: 64 })
+    Err(crate::heap::NeedMemory { bytes: 64 }.into())
 }
 
 /// `CALL` of what is no function.
@@ -412,12 +444,20 @@ pub(super) fn not_a_function(vm: &mut Vm, ins: u32) -> Flow {
 
 /// `FUNC` with something to do at the safepoint, or with too little stack.
 pub(super) fn enter_slow(vm: &mut Vm, ins: u32) -> Flow {
-    // The head is executed again, so everything is as if it had not begun.
+    let (registers, parameters, n) = (a(ins), d(ins), vm.core.n);
+    // A task that is moved aside here begins at the head again.
     // SAFETY: the handler advanced past the instruction.
     vm.core.pc = unsafe { vm.core.pc.sub(1) };
-    let needed = a(ins).max(vm.core.n);
-    vm.core.ensure_base(needed)?;
-    vm.safepoint()
+    vm.core.ensure_base(registers.max(n))?;
+    vm.safepoint()?;
+    // SAFETY: there is room for the registers; back behind the instruction.
+    unsafe {
+        for register in n.min(parameters)..registers {
+            put(vm.core.base, register, Value::NIL);
+        }
+        vm.core.pc = vm.core.pc.add(1);
+    }
+    Ok(())
 }
 
 /// `FUNCV`: the frame moves up behind the extra arguments.

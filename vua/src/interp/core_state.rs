@@ -61,6 +61,12 @@ pub(crate) struct Core {
     pub left: Exit,
     /// What the next run of a native's step begins with, when it is not its first.
     pub step: Step,
+    /// While a native's step runs: how many slots of its frame are in use; else [`NO_STEP`].
+    pub slots: usize,
+    /// The task has ended and its results are being kept.
+    pub finishing: bool,
+    /// The last collection for want of memory: for which instruction, in which frame, and how much the core had taken by then.
+    pub relieved: (usize, usize, u64),
     /// The core's part of the heap.
     pub heap: LocalHeap,
     /// The running task.
@@ -95,6 +101,9 @@ pub(crate) struct Core {
 /// How many stacks a core keeps for its next tasks: as deep as trees of tasks commonly are.
 const SPARE_STACKS: usize = 64;
 
+/// [`Core::slots`] while no native's step runs.
+pub(crate) const NO_STEP: usize = usize::MAX;
+
 /// What a native's later step is run with.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Step {
@@ -106,6 +115,8 @@ pub(crate) struct Step {
     pub results: usize,
     /// Whether the call failed.
     pub failed: bool,
+    /// How many slots of its frame are in use.
+    pub slots: usize,
 }
 
 /// What a core has done, for `--stats`. Only the core itself writes; others read after it has stopped or at a safepoint.
@@ -133,6 +144,9 @@ impl Core {
             from: core::ptr::null_mut(),
             left: Exit::Finished,
             step: Step::default(),
+            slots: NO_STEP,
+            finishing: false,
+            relieved: (0, 0, u64::MAX),
             heap,
             task: None,
             next: None,
@@ -197,6 +211,11 @@ impl Core {
             // SAFETY: as the caller says.
             unsafe { free_stack(&self.heap, stack, slots) }
         }
+    }
+
+    /// The stacks that the core keeps for its next tasks.
+    pub(crate) fn spare_stacks(&self) -> &[*mut u64] {
+        &self.spare_stacks[..self.spare_count]
     }
 
     /// Leaves the interpreter, or catches the error: `None` means to go on from what the core says.

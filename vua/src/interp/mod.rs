@@ -10,6 +10,7 @@
 //! | [`index`] | reads and writes of tables off the fast path |
 //! | [`loops`] | loops off the fast path, `parallel for` among them |
 //! | [`name`] | what a register's value is called in the source, for messages |
+//! | [`roots`] | collections: what a core holds, and how an instruction starts again after one |
 //! | [`throw`] | errors: unwinding, messages, tracebacks |
 //! | [`metered`] | counting instructions, and stopping after some |
 //! | [`native`] | what native functions see |
@@ -34,6 +35,7 @@ pub(crate) mod metered;
 mod name;
 pub mod native;
 mod operate;
+pub(crate) mod roots;
 pub(crate) mod throw;
 
 pub(crate) use core_state::{Core, Vm};

@@ -193,8 +193,21 @@ impl Call<'_> {
     #[inline]
     pub fn set(&mut self, i: usize, value: Value) {
         assert!(i < self.available());
+        if i >= self.core.slots {
+            self.use_slots(i + 1);
+        }
         // SAFETY: as for `slot`.
         unsafe { put(self.core.base, i, value) }
+    }
+
+    /// The frame has `slots` slots in use from now on: what lies in new ones is nil, not what an earlier frame left there.
+    #[inline]
+    fn use_slots(&mut self, slots: usize) {
+        for i in self.core.slots..slots {
+            // SAFETY: on the task's stack, says the caller.
+            unsafe { put(self.core.base, i, Value::NIL) };
+        }
+        self.core.slots = slots;
     }
 
     /// Makes sure that the frame has slots `0..slots`. What lies in new ones is unspecified until it is set.
@@ -209,6 +222,11 @@ impl Call<'_> {
     /// A safepoint in place: to be passed every 16 KiB or 4,096 steps. Whatever was derived from a value before is to be derived again.
     pub fn poll(&mut self) -> Result<(), Throw> {
         self.core.poll_in_place()
+    }
+
+    /// Collects. A safepoint, as [`poll`](Self::poll).
+    pub fn collect(&mut self) {
+        self.core.collect();
     }
 
     /// The core's heap.

@@ -416,7 +416,15 @@ pub(super) fn concat_from(core: &mut Core, ins: u32, last: usize) -> Flow {
                             },
                         };
                     }
-                })?;
+                });
+                let string = match string {
+                    Ok(string) => string,
+                    Err(need) => {
+                        // Results of an earlier run may stand in the registers already, so the instruction does not start again.
+                        core.relieve_or_fail(need)?;
+                        continue;
+                    }
+                };
                 put(core.base, from, string.value());
                 last = from;
                 continue;

@@ -107,10 +107,14 @@ impl Core {
                     })
                     .is_none();
                 let text = self.position(native as usize) + &text;
-                Some(match crate::object::Str::new(&self.heap, text.as_bytes()) {
-                    Ok(string) => string.value(),
-                    Err(_) => self.engine.out_of_memory(),
-                })
+                // Everything alive is in frames, so this is a place to collect.
+                loop {
+                    match crate::object::Str::new(&self.heap, text.as_bytes()) {
+                        Ok(string) => return Some(string.value()),
+                        Err(need) if self.relieve_or_fail(need).is_ok() => {}
+                        Err(_) => return Some(self.engine.out_of_memory()),
+                    }
+                }
             }
             Throw::Handled(value) => Some(value),
             Throw::NeedMemory(_) => Some(self.engine.out_of_memory()),
@@ -136,6 +140,8 @@ impl Core {
                 task.begin_unwinding();
             }
         }
+        // A root, while the error unwinds past safepoints.
+        self.error = value.unwrap_or(Value::NIL);
         let (mut base, mut pc) = (self.base, self.pc);
         let mut frame = Frame { base, pc };
         // How many message handlers' errors this one is within.
@@ -212,6 +218,7 @@ impl Core {
                             state,
                             results: 1,
                             failed: true,
+                            slots: distance - 1,
                         };
                         self.resume_native(native);
                         return None;

@@ -517,11 +517,21 @@ fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
     let value = match option.map_or(&b"collect"[..], |option| option.bytes()) {
         b"count" => {
             let local = call.heap();
-            Value::float(local.heap().program_bytes(local.program()) as f64 / 1024.0)
+            let used = local.heap().used_bytes(local.program());
+            Value::float(used.saturating_sub(local.unfilled()) as f64 / 1024.0)
         }
-        // One heap serves all programs: when it is collected is not a program's business.
-        b"collect" | b"stop" | b"restart" => Value::small(0),
-        b"step" | b"isrunning" => Value::TRUE,
+        b"collect" => {
+            call.collect();
+            Value::small(0)
+        }
+        // A step is a whole collection.
+        b"step" => {
+            call.collect();
+            Value::TRUE
+        }
+        // One heap serves all programs: that it is collected is not a program's to stop.
+        b"stop" | b"restart" => Value::small(0),
+        b"isrunning" => Value::TRUE,
         b"incremental" | b"generational" => call.string(b"incremental")?,
         b"setpause" => Value::small(200),
         b"setstepmul" => Value::small(100),

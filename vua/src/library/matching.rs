@@ -212,12 +212,19 @@ const LAST: usize = 8;
 const PIECES: usize = 9;
 /// For strings under construction.
 const SCRATCH: usize = 10;
+/// What the call gave.
+const RESULT: usize = 11;
 /// The pieces, each at least twice as long as the next.
-const FIRST_PIECE: usize = 11;
+const FIRST_PIECE: usize = 12;
 /// No more pieces than this can be, for lengths below 2^47.
 const MAX_PIECES: usize = 50;
 /// The call's frame.
 const CALLEE: usize = FIRST_PIECE + MAX_PIECES;
+
+/// A state: the call has been made, its result is at [`CALLEE`].
+const CALLED: u32 = 1;
+/// A state: the result is at [`RESULT`].
+const KEPT: u32 = 2;
 
 /// The result so far: pieces in the frame, from earlier steps, and what this step has added.
 struct Outcome {
@@ -320,7 +327,13 @@ pub(super) fn gsub(call: &mut Call<'_>) -> Result<Next, Throw> {
     let mut pace = Pace::default();
     if !first {
         let (start, end) = (saved(call, START) as usize, saved(call, END) as usize);
-        let value = call.result(CALLEE);
+        // Kept elsewhere, so that the step may run again after it has begun to prepare the next call.
+        if call.state() == CALLED {
+            let value = call.result(CALLEE);
+            call.set(RESULT, value);
+            call.advance(KEPT);
+        }
+        let value = call.slot(RESULT);
         changed |= replace(call, &mut result.buffer, value, &subject[start..end])?;
         last = Some(end);
         if matcher.is_anchored() {

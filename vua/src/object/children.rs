@@ -107,7 +107,7 @@ pub unsafe fn trace(
 /// # Safety
 /// There is such a capture.
 #[inline(always)]
-unsafe fn capture(closure: Gc<Closure>, index: usize) -> Value {
+pub(super) unsafe fn capture(closure: Gc<Closure>, index: usize) -> Value {
     // Without a descriptor there is only what the loader put there: a value.
     match closure
         .proto()

@@ -97,6 +97,16 @@ impl Gc<Closure> {
         self.word(index).load(Ordering::Relaxed)
     }
 
+    /// Capture `index` as the collector sees it: nil if it is a raw word.
+    ///
+    /// # Safety
+    /// There is such a capture.
+    #[inline]
+    pub(crate) unsafe fn traced_capture(self, index: usize) -> Value {
+        // SAFETY: as the caller says.
+        unsafe { super::children::capture(self, index) }
+    }
+
     /// Sets a capture of a new closure, or one that a loader changes before the function runs.
     ///
     /// # Safety

@@ -43,6 +43,9 @@ impl core::ops::Deref for Debug {
     }
 }
 
+/// In [`Header::extra`]: a capture is a raw word.
+const RAW_CAPTURES: u8 = 1;
+
 /// A loaded function without its captures.
 #[repr(C)]
 pub struct Proto {
@@ -148,6 +151,16 @@ impl Proto {
         unsafe { core::slice::from_raw_parts(self.captures, self.captures_length as usize) }
     }
 
+    /// Whether a capture of its closures is a raw word.
+    #[inline(always)]
+    pub(crate) fn has_raw_captures(&self) -> bool {
+        self.header
+            .extra
+            .load(core::sync::atomic::Ordering::Relaxed)
+            & RAW_CAPTURES
+            != 0
+    }
+
     /// Loads a verified main chunk and the functions declared in it; constants are interned.
     ///
     /// Passes no safepoint. When memory ends, what was made so far is left to the collector.
@@ -232,8 +245,15 @@ impl Proto {
             for (i, word) in function.code.iter().enumerate() {
                 code.add(i).write(AtomicU32::new(*word));
             }
+            let header = Header::new(Kind::Proto, 0);
+            let raw = |c: &crate::bytecode::Capture| c.kind == CaptureKind::Raw;
+            if function.captures.iter().any(raw) {
+                header
+                    .extra
+                    .store(RAW_CAPTURES, core::sync::atomic::Ordering::Relaxed);
+            }
             start.cast::<Proto>().write(Proto {
-                header: Header::new(Kind::Proto, 0),
+                header,
                 code,
                 constants,
                 children: children_start,

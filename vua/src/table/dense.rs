@@ -120,7 +120,7 @@ impl Gc<DenseBlock> {
     }
 
     #[inline(always)]
-    pub(super) fn radix(self) -> Option<Gc<RadixNode>> {
+    pub(crate) fn radix(self) -> Option<Gc<RadixNode>> {
         // SAFETY: null or a live node; acquire, so that it is initialised.
         NonNull::new(self.radix_field().load(Ordering::Acquire))
             .map(|node| unsafe { Gc::from_ptr(node) })

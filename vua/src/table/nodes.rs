@@ -205,6 +205,13 @@ impl Gc<NodeBlock> {
         unsafe { &*self.as_ptr().add(1).cast::<Node>().add(index as usize) }
     }
 
+    /// Key and value of node `index`, both nil if it is free.
+    #[inline(always)]
+    pub(crate) fn entry(self, index: u32) -> (Value, Value) {
+        let node = self.node(index);
+        (node.key(), node.value())
+    }
+
     /// Whether it is the one that is not of the heap.
     #[inline(always)]
     pub fn is_static(self) -> bool {

@@ -27,10 +27,11 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::{INITIAL_SLOTS, Task, free_stack, new_stack};
-use crate::heap::{Header, Kind, LocalHeap, NeedMemory, Visit, flags};
+use crate::heap::{Header, Kind, LocalHeap, Marker, NeedMemory, Visit, flags};
 use crate::interp::core_state::{Core, Step};
 use crate::interp::frame::{Continuation, Frame, Link, SLACK};
 use crate::interp::native::Throw;
+use crate::interp::roots::{mark_stack, suspended_top};
 use crate::interp::throw::{Flow, Leave};
 use crate::object::{Gc, Object};
 use crate::value::{Tag, Value};
@@ -286,10 +287,12 @@ impl Gc<Coroutine> {
             unsafe { *fields.base.get().add(i) = get(i).to_bits() };
         }
         if fields.begun.replace(true) {
+            let step = fields.step.get();
             fields.step.set(Step {
                 results: count,
                 failed: false,
-                ..fields.step.get()
+                slots: step.slots.max(count),
+                ..step
             });
         } else {
             fields.n.set(count);
@@ -710,4 +713,53 @@ pub(crate) unsafe fn trace(
     }
     // SAFETY: says the caller.
     unsafe { visit_stack(fields, from.saturating_sub(FIRST), visit) }.map(|next| next + FIRST)
+}
+
+/// The mark hook of coroutines.
+///
+/// # Safety
+/// As for every [`MarkHook`](crate::heap::MarkHook).
+pub(crate) unsafe fn mark(object: NonNull<Header>, marker: &mut Marker<'_>) {
+    // SAFETY: a live coroutine; in the pause nobody changes it. The stack that it holds is at rest.
+    unsafe {
+        let coroutine: Gc<Coroutine> = Gc::from_ptr(object.cast());
+        let fields = coroutine.fields();
+        marker.value(fields.error.get());
+        if let Some(resumer) = NonNull::new(fields.resumer.get()) {
+            marker.object(resumer.cast());
+        }
+        if let Some(task) = NonNull::new(fields.task.load(Ordering::Relaxed)) {
+            marker.object(task.cast());
+        }
+        let (stack, base) = (fields.stack.get(), fields.base.get());
+        if stack.is_null() {
+            return;
+        }
+        let is_held = matches!(coroutine.status(), Status::Running | Status::Normal);
+        let top = match fields.outcome.get() {
+            Outcome::Returned if !is_held => base.add(fields.count.get()),
+            // The functions, and variables still to be closed.
+            Outcome::Failed if !is_held => {
+                let closing = fields.closing.get().as_ref();
+                let last = closing.and_then(|list| list.last());
+                base.max(last.map_or(base, |last| stack.add(last + 1)))
+            }
+            _ => suspended_top(fields.pc.get(), base, fields.n.get(), fields.step.get()),
+        };
+        mark_stack(stack, fields.slots.get(), top, marker);
+    }
+}
+
+/// The drop hook of coroutines.
+///
+/// # Safety
+/// As for every drop hook.
+pub(crate) unsafe fn drop_owned(object: NonNull<Header>) {
+    // SAFETY: a dead coroutine, dropped once; null, or a list that it owns.
+    unsafe {
+        let closing = (*object.as_ptr().cast::<Coroutine>()).closing.get();
+        if !closing.is_null() {
+            drop(Box::from_raw(closing));
+        }
+    }
 }

@@ -178,6 +178,18 @@ impl Gc<Latch> {
         }
     }
 
+    /// Calls `visit` with what it refers to. In the collector's pause.
+    pub(crate) fn each_value(self, mut visit: impl FnMut(Value)) {
+        let latch = self.fields();
+        visit(latch.index.get());
+        visit(latch.error.get());
+        if let Some(waiter) = NonNull::new(latch.waiter.get()) {
+            // SAFETY: the task that waits, which lives until it has gone on.
+            let waiter: Gc<Task> = unsafe { Gc::from_ptr(waiter) };
+            visit(waiter.value());
+        }
+    }
+
     /// Cancels all tasks of the group; those of a loop begin no further iteration.
     pub(crate) fn cancel(self, engine: &Engine) {
         let locked = SpinLocked::new(self.header());

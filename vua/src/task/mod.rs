@@ -311,6 +311,25 @@ impl Gc<Task> {
         unsafe { self.fields().traceback.get().as_ref() }.map(String::as_str)
     }
 
+    /// Frees what it owns outside the heap.
+    ///
+    /// # Safety
+    /// The task is dead, and this is done once.
+    pub(crate) unsafe fn drop_owned(self) {
+        let fields = self.fields();
+        // SAFETY: null, or made by `Box::into_raw` and the task's alone.
+        unsafe {
+            let traceback = fields.traceback.get();
+            if !traceback.is_null() {
+                drop(Box::from_raw(traceback));
+            }
+            let closing = fields.closing.get();
+            if !closing.is_null() {
+                drop(Box::from_raw(closing));
+            }
+        }
+    }
+
     pub(crate) fn set_traceback(self, text: String) {
         self.fields().traceback.set(Box::into_raw(Box::new(text)));
     }

@@ -11,7 +11,7 @@ use smp::scheduler::{Find, Rest};
 use super::{Latch, State, Task, WaitFor, Woken};
 use crate::bytecode::instructions::Op;
 use crate::engine::Engine;
-use crate::heap::flags;
+use crate::heap::{COLLECT, flags};
 use crate::interp::frame::Frame;
 use crate::interp::native::Throw;
 use crate::interp::throw::{Flow, Leave};
@@ -107,13 +107,16 @@ impl Vm {
     /// The poll word is set and no task is running.
     fn between_tasks(&mut self) {
         let safepoints = self.core.engine.scheduler().safepoints();
-        let bits = safepoints.take(self.core.cpu, HUNGRY | HEARTBEAT | CANCEL | INPUT);
+        let bits = safepoints.take(self.core.cpu, HUNGRY | HEARTBEAT | CANCEL | INPUT | COLLECT);
         let asked = self.control.poll.load(Ordering::Relaxed);
         if asked & HANDSHAKE != 0 {
             self.core.worker().acknowledge();
         }
         if asked & STOP != 0 {
             safepoints.stop_hold(self.core.cpu);
+        }
+        if bits & COLLECT != 0 && self.core.engine.heap().is_collection_due() {
+            self.core.collect();
         }
         if bits & HEARTBEAT != 0 {
             self.core.beating = false;
@@ -144,6 +147,9 @@ impl Vm {
         let core = &mut self.core;
         task.set_state(State::Running);
         core.task = Some(task);
+        if core.engine.collects_always() {
+            core.engine.scheduler().safepoints().post(core.cpu, COLLECT);
+        }
         core.pc = fields.pc.get();
         core.base = fields.base.get();
         core.n = fields.n.get();
@@ -202,12 +208,13 @@ impl Vm {
             // SAFETY: what the core holds is what the task was suspended with.
             None => unsafe { enter(self) },
         };
+        // The task stays the core's until it is somebody else's: until then its stack is found by the core's state.
         let core = &mut self.core;
         let task = core.task?;
-        if exit != Exit::Switched {
-            core.task = None;
+        if exit == Exit::Switched {
+            return None;
         }
-        match exit {
+        let next = match exit {
             Exit::Waiting => {
                 let until = core.wait.take().unwrap_or(WaitFor::Turn);
                 if !matches!(until, WaitFor::Growth(_) | WaitFor::Handshake(_)) {
@@ -225,9 +232,20 @@ impl Vm {
                 core.engine.scheduler().inject(task);
                 None
             }
-            Exit::Finished | Exit::Failed | Exit::Cancelled => core.finish(task, exit),
             Exit::Switched => None,
-        }
+            Exit::Finished | Exit::Failed | Exit::Cancelled => {
+                core.finishing = true;
+                if exit != Exit::Finished {
+                    core.from = core::ptr::null_mut();
+                }
+                let next = core.finish(task, exit);
+                core.finishing = false;
+                next
+            }
+        };
+        core.task = None;
+        core.error = Value::NIL;
+        next
     }
 }
 
@@ -271,13 +289,7 @@ impl Core {
         let engine = self.engine;
         let safepoints = engine.scheduler().safepoints();
         let bits = safepoints.take(self.cpu, HUNGRY | HEARTBEAT | CANCEL | INPUT);
-        let asked = safepoints.control(self.cpu).poll.load(Ordering::Relaxed);
-        if asked & HANDSHAKE != 0 {
-            self.worker().acknowledge();
-        }
-        if asked & STOP != 0 {
-            safepoints.stop_hold(self.cpu);
-        }
+        self.pause();
         if bits & INPUT != 0 {
             engine.wake_readers();
         }
@@ -320,6 +332,9 @@ impl Core {
         }
         if asked & STOP != 0 {
             safepoints.stop_hold(self.cpu);
+        }
+        if asked & COLLECT != 0 {
+            self.collect_if_due();
         }
     }
 

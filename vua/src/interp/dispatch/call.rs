@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use super::*;
+use crate::interp::core_state::NO_STEP;
 use crate::interp::core_state::Step;
 use crate::interp::native::{Call, NativeFn, Next};
 use crate::object::NativeFunction;
@@ -223,6 +224,7 @@ unsafe fn run_native(
         let core = &mut (*vm).core;
         core.pc = pc;
         core.base = base;
+        core.slots = count;
         let native: *const NativeFunction = get(base.sub(2), 0).address().cast();
         let function = core::mem::transmute::<*const (), NativeFn>((*native).function);
         let mut call = Call {
@@ -234,6 +236,7 @@ unsafe fn run_native(
         };
         let next = function(&mut call);
         let state = call.state;
+        let slots = core::mem::replace(&mut core.slots, NO_STEP);
         // The stack may have moved.
         let base = core.base;
         if let Link::Vua(after) = Link::decode(*base.sub(1)) {
@@ -256,6 +259,7 @@ unsafe fn run_native(
             state,
             results: 0,
             failed: false,
+            slots,
         };
         let exit = match core.after_native(next, step) {
             Ok(()) => None,

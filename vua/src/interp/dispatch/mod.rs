@@ -9,6 +9,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::core_state::Vm;
 use super::frame::{Link, SLACK};
+use super::native::Throw;
+use super::throw::Leave;
 use super::{call as calls, close, index, loops, operate};
 use crate::bytecode::CaptureSource;
 use crate::bytecode::instructions::{self as operand, Op, j};
@@ -175,10 +177,12 @@ unsafe fn run_slow(
     path: impl FnOnce(&mut Vm, u32) -> Result<(), super::throw::Leave>,
 ) -> Option<Exit> {
     // SAFETY: the core's own machine, which nobody else refers to meanwhile.
-    match path(unsafe { &mut *vm }, ins) {
+    let vm = unsafe { &mut *vm };
+    let began = vm.core.began();
+    match path(vm, ins) {
         Ok(()) => None,
-        // SAFETY: as above.
-        Err(leave) => unsafe { (*vm).core.leave(leave) },
+        Err(Leave::Throw(Throw::NeedMemory(need))) => vm.core.begin_again(began, need),
+        Err(leave) => vm.core.leave(leave),
     }
 }
 
