@@ -632,9 +632,7 @@ impl Engine {
             return table.metatable();
         }
         if value.as_str().is_some() {
-            let strings = self.string_metatable.load(Ordering::Acquire);
-            // SAFETY: null, or the strings' metatable, which lives as long as the engine.
-            return core::ptr::NonNull::new(strings).map(|t| unsafe { Gc::from_ptr(t) });
+            return self.string_metatable();
         }
         if crate::library::io::is_file(value) {
             return self.file_metatable;
@@ -650,6 +648,14 @@ impl Engine {
             return None;
         }
         self.object_metatables[kind as usize * EXTRAS + extra]
+    }
+
+    /// The strings' metatable.
+    #[inline(always)]
+    pub(crate) fn string_metatable(&self) -> Option<Gc<Table>> {
+        let strings = self.string_metatable.load(Ordering::Acquire);
+        // SAFETY: null, or the strings' metatable, which lives as long as the engine.
+        core::ptr::NonNull::new(strings).map(|t| unsafe { Gc::from_ptr(t) })
     }
 
     /// A value's metamethod; nil if it has none.

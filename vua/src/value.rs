@@ -229,6 +229,12 @@ impl Value {
         (self.0 << 16) as i64
     }
 
+    /// The integer whose [`inline_order`](Self::inline_order) this is.
+    #[inline(always)]
+    pub(crate) const fn from_inline_order(order: i64) -> Value {
+        Value((order as u64 >> 16) | (INTEGER << TAG_SHIFT))
+    }
+
     /// Whether two values are equal without metamethods, where that can be said without looking into objects or comparing numbers of different
     /// kinds.
     #[inline(always)]

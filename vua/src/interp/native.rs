@@ -163,7 +163,11 @@ impl Call<'_> {
     /// Argument `i` (from 0); nil if there are fewer. In a later step, slot `i`.
     #[inline]
     pub fn get(&self, i: usize) -> Value {
-        if self.state == 0 && i >= self.count {
+        if i < self.count {
+            // SAFETY: the arguments are on the stack.
+            return unsafe { get(self.core.base, i) };
+        }
+        if self.state == 0 {
             return Value::NIL;
         }
         self.slot(i)
@@ -303,9 +307,14 @@ impl Call<'_> {
     #[inline]
     pub fn integer_argument(&self, i: usize) -> Result<i64, Throw> {
         let value = self.get(i);
-        if let Some(n) = value.as_integer() {
-            return Ok(n);
+        if value.is_inline_integer() {
+            return Ok(value.inline_payload());
         }
+        self.other_integer_argument(i, value)
+    }
+
+    #[inline(never)]
+    fn other_integer_argument(&self, i: usize, value: Value) -> Result<i64, Throw> {
         match self.number_of(value) {
             Some(n) => n
                 .to_integer()

@@ -113,7 +113,10 @@ impl Gc<Table> {
         key: Value,
         poll: &mut dyn FnMut(),
     ) -> Result<(), NeedMemory> {
-        let done = self.rehash(local, key, poll);
+        let done = match self.capacity_to_append(key, poll) {
+            Some(capacity) => self.resize_dense(local, capacity, poll),
+            None => self.rehash(local, key, poll),
+        };
         local.keep(None::<Gc<Table>>, None::<Gc<Table>>);
         done
     }
@@ -162,6 +165,27 @@ impl Gc<Table> {
         Ok(true)
     }
 
+    /// What the dense block of a table to which `key` is appended is to have room for: twice as much, if it is at least half full. No census of
+    /// keys is needed then.
+    fn capacity_to_append(self, key: Value, poll: &mut dyn FnMut()) -> Option<usize> {
+        let dense = self.dense_block();
+        let capacity = dense.capacity();
+        if key.as_integer() != Some(capacity as i64 + 1)
+            || capacity == 0
+            || capacity > MAX_CAPACITY / 2
+            || dense.get(capacity - 1).is_nil()
+        {
+            return None;
+        }
+        let mut live = 0;
+        for start in (0..capacity).step_by(SLICE) {
+            let end = capacity.min(start + SLICE);
+            live += (start..end).filter(|&i| !dense.get(i).is_nil()).count();
+            poll();
+        }
+        (live >= capacity.div_ceil(2)).then_some(capacity * 2)
+    }
+
     /// Moves to a dense block of at least `capacity`, which is more than now, and takes what fits it out of the nodes.
     fn resize_dense(
         self,
@@ -172,11 +196,13 @@ impl Gc<Table> {
         let old = self.dense_block();
         let new = DenseBlock::new(local, capacity, poll)?;
         local.keep(Some(new), None::<Gc<NodeBlock>>);
-        let mut pace = Pace::new(poll);
-        for i in 0..old.capacity() {
-            new.set(i, old.get(i));
-            pace.step(1);
+        for start in (0..old.capacity()).step_by(SLICE) {
+            for i in start..old.capacity().min(start + SLICE) {
+                new.set(i, old.get(i));
+            }
+            poll();
         }
+        let mut pace = Pace::new(poll);
         let nodes = self.node_block();
         if self.has_integer_nodes() {
             for i in 0..nodes.count() {

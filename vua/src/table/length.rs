@@ -55,6 +55,25 @@ impl Gc<Table> {
         self.note_border(hint, low as i64)
     }
 
+    /// The border where the last search ended, or behind the next value, if it is one that is seen at once.
+    #[inline(always)]
+    pub(crate) fn border_at_hint(self) -> Option<u32> {
+        let dense = self.dense_block();
+        let border = self.fields().border.load(Ordering::Relaxed);
+        let at = border as usize;
+        if at >= dense.capacity() || (at > 0 && dense.get(at - 1).is_nil()) {
+            return None;
+        }
+        if dense.get(at).is_nil() {
+            return Some(border);
+        }
+        if at + 1 < dense.capacity() && dense.get(at + 1).is_nil() {
+            self.fields().border.store(border + 1, Ordering::Relaxed);
+            return Some(border + 1);
+        }
+        None
+    }
+
     /// A border of a table whose dense block is full, or empty.
     fn length_beyond(self, hint: u32, capacity: i64) -> i64 {
         if !self.is_shared() && self.node_block().is_static() {

@@ -242,16 +242,32 @@ unsafe fn run_native(
         if let Link::Vua(after) = Link::decode(*base.sub(1)) {
             let call = word_at(after.sub(1));
             let to = base.sub(2);
-            let caller = base.sub(2 + a(call));
-            if let Ok(Next::One(value)) = &next {
-                if c(call) == 2 {
+            let given = match &next {
+                Ok(Next::One(value)) => {
                     put(to, 0, *value);
-                    return (after, caller);
+                    Some((to, 1))
                 }
-            } else if let Ok(Next::Nothing) = &next
-                && c(call) == 1
-            {
-                return (after, caller);
+                Ok(Next::Nothing) => Some((to, 0)),
+                Ok(Next::Many { at, count }) => Some((base.add(*at), *count)),
+                _ => None,
+            };
+            if let Some((from, given)) = given {
+                let wanted = if c(call) == 0 {
+                    core.open = given;
+                    given
+                } else {
+                    c(call) - 1
+                };
+                let mut i = 0;
+                while i < wanted {
+                    *to.add(i) = if i < given {
+                        *from.add(i)
+                    } else {
+                        Value::NIL.to_bits()
+                    };
+                    i += 1;
+                }
+                return (after, base.sub(2 + a(call)));
             }
         }
         let step = Step {
@@ -292,12 +308,19 @@ unsafe fn iterate(window: *mut u64, wanted: usize) -> bool {
                 let Some(index) = Value::index_at(window.sub(2)) else {
                     return false;
                 };
-                if index >= dense.length() {
+                let value = if index < dense.length() {
+                    dense.get(index as usize)
+                } else if table.node_block().is_static() && !table.is_shared() {
+                    Value::NIL
+                } else {
                     return false;
-                }
-                let value = dense.get(index as usize);
+                };
                 if value.is_nil() {
-                    return false;
+                    if table.header().has(flags::METATABLE) {
+                        return false;
+                    }
+                    put(window, 0, value);
+                    return true;
                 }
                 (Value::small((index + 1) as i32), value)
             } else if function == crate::library::base::next as NativeFn as *const ()

@@ -357,7 +357,7 @@ mixed! { div_mixed div_mixed_k / }
 
 /// Integer operations with a fast path of their own for inline operands whose result is inline.
 macro_rules! integer_arithmetic {
-    ($($name:ident $name_k:ident |$x:ident, $y:ident| $result:expr;)*) => {$(
+    ($($name:ident $name_k:ident $other:ident $other_k:ident |$x:ident, $y:ident| $result:expr;)*) => {$(
         handlers! {
             $name(ins, pc, base, k, vm) {
                 if Value::is_inline_integer_at(base.add(b(ins))) && Value::is_inline_integer_at(base.add(c(ins))) {
@@ -367,7 +367,7 @@ macro_rules! integer_arithmetic {
                         next!(pc, base, k, vm)
                     }
                 }
-                slow!(slow_binary, ins, pc, base, k, vm)
+                slow!($other, ins, pc, base, k, vm)
             }
             $name_k(ins, pc, base, k, vm) {
                 let y = constants(k).add(c(ins));
@@ -378,21 +378,62 @@ macro_rules! integer_arithmetic {
                         next!(pc, base, k, vm)
                     }
                 }
+                slow!($other_k, ins, pc, base, k, vm)
+            }
+        }
+    )*};
+}
+
+/// The remainder of a division by a positive number. Divisions of 32 bits take a machine half the time.
+#[inline(always)]
+fn remainder(x: i64, y: i64) -> i64 {
+    if (x | y) as u64 >> 32 == 0 {
+        (x as u32 % y as u32) as i64
+    } else {
+        x.rem_euclid(y)
+    }
+}
+
+integer_arithmetic! {
+    // Divisors of 1 and above need no care for zero or overflow.
+    modulo modk mod_float mod_float_k |x, y| if y > 0 { Value::inline_integer(remainder(x, y)) } else { None };
+    idiv idivk idiv_float idiv_float_k |x, y| if y > 0 { Value::inline_integer(x.div_euclid(y)) } else { None };
+    band bandk slow_binary slow_binary |x, y| Value::inline_integer(x & y);
+    bor bork slow_binary slow_binary |x, y| Value::inline_integer(x | y);
+    bxor bxork slow_binary slow_binary |x, y| Value::inline_integer(x ^ y);
+    shl shlk slow_binary slow_binary |x, y| if (0..64).contains(&y) { Value::inline_integer(x << y) } else { None };
+    shr shrk slow_binary slow_binary |x, y| if (0..64).contains(&y) { Value::inline_integer((x as u64 >> y) as i64) } else { None };
+}
+
+/// `%` and `//` of floats, or of a float and an integer.
+macro_rules! float_division {
+    ($($name:ident $name_k:ident $result:path;)*) => {$(
+        handlers! {
+            #[inline(never)]
+            $name(ins, pc, base, k, vm) {
+                let (x, y) = (get(base, b(ins)), get(base, c(ins)));
+                if x.is_float() | y.is_float() && let (Some(x), Some(y)) = (inline_to_float(x), inline_to_float(y)) {
+                    put(base, a(ins), Value::float($result(x, y)));
+                    next!(pc, base, k, vm)
+                }
+                slow!(slow_binary, ins, pc, base, k, vm)
+            }
+            #[inline(never)]
+            $name_k(ins, pc, base, k, vm) {
+                let (x, y) = (get(base, b(ins)), constant(k, c(ins)));
+                if x.is_float() | y.is_float() && let (Some(x), Some(y)) = (inline_to_float(x), inline_to_float(y)) {
+                    put(base, a(ins), Value::float($result(x, y)));
+                    next!(pc, base, k, vm)
+                }
                 slow!(slow_binary, ins, pc, base, k, vm)
             }
         }
     )*};
 }
 
-integer_arithmetic! {
-    // Divisors of 1 and above need no care for zero or overflow.
-    modulo modk |x, y| if y > 0 { Value::inline_integer(x.rem_euclid(y)) } else { None };
-    idiv idivk |x, y| if y > 0 { Value::inline_integer(x.div_euclid(y)) } else { None };
-    band bandk |x, y| Value::inline_integer(x & y);
-    bor bork |x, y| Value::inline_integer(x | y);
-    bxor bxork |x, y| Value::inline_integer(x ^ y);
-    shl shlk |x, y| if (0..64).contains(&y) { Value::inline_integer(x << y) } else { None };
-    shr shrk |x, y| if (0..64).contains(&y) { Value::inline_integer((x as u64 >> y) as i64) } else { None };
+float_division! {
+    mod_float mod_float_k number::float_modulo;
+    idiv_float idiv_float_k number::float_floor_div;
 }
 
 handlers! {
@@ -487,8 +528,20 @@ macro_rules! branch {
 }
 
 macro_rules! comparison {
-    ($($name:ident $op:tt $negate:tt;)*) => {$(
+    ($($name:ident $other:ident $op:tt $negate:tt;)*) => {$(
         handlers! {
+            /// A float and an integer, whose 48 bits are exact as a float; a NaN; strings.
+            #[inline(never)]
+            $other(ins, pc, base, k, vm) {
+                let (x, y) = (get(base, a(ins)), get(base, d(ins)));
+                if let (Some(x), Some(y)) = (inline_to_float(x), inline_to_float(y)) {
+                    branch!((x $op y) ^ $negate, pc, base, k, vm)
+                }
+                if let (Some(x), Some(y)) = (x.as_str(), y.as_str()) {
+                    branch!((x.bytes() $op y.bytes()) ^ $negate, pc, base, k, vm)
+                }
+                slow!(slow_compare, ins, pc, base, k, vm)
+            }
             $name(ins, pc, base, k, vm) {
                 if Value::is_inline_integer_at(base.add(a(ins))) && Value::is_inline_integer_at(base.add(d(ins))) {
                     branch!((get(base, a(ins)).inline_order() $op get(base, d(ins)).inline_order()) ^ $negate, pc, base, k, vm)
@@ -498,17 +551,17 @@ macro_rules! comparison {
                 if !x.is_nan() && !y.is_nan() {
                     branch!((x $op y) ^ $negate, pc, base, k, vm)
                 }
-                slow!(slow_compare, ins, pc, base, k, vm)
+                slow!($other, ins, pc, base, k, vm)
             }
         }
     )*};
 }
 
 comparison! {
-    islt < false;
-    isnlt < true;
-    isle <= false;
-    isnle <= true;
+    islt islt_other < false;
+    isnlt isnlt_other < true;
+    isle isle_other <= false;
+    isnle isnle_other <= true;
 }
 
 macro_rules! comparison_immediate {
@@ -541,31 +594,42 @@ comparison_immediate! {
     isngei >= true;
 }
 
+/// Equality: at sight, else by content, else perhaps by a metamethod.
+macro_rules! equality {
+    ($($name:ident $other:ident $y:ident $negate:tt;)*) => {$(
+        handlers! {
+            $name(ins, pc, base, k, vm) {
+                match get(base, a(ins)).equal_at_sight(equality!(@$y base, k, ins)) {
+                    Some(equal) => branch!(equal ^ $negate, pc, base, k, vm),
+                    None => slow!($other, ins, pc, base, k, vm),
+                }
+            }
+            #[inline(never)]
+            $other(ins, pc, base, k, vm) {
+                let (x, y) = (get(base, a(ins)), equality!(@$y base, k, ins));
+                let equal = x.raw_equal(y);
+                let asks = |value: Value| {
+                    value.has_tag(Tag::Struct) || value.as_table().is_some_and(|table| table.header().has(flags::METATABLE))
+                };
+                if equal || !(asks(x) || asks(y)) {
+                    branch!(equal ^ $negate, pc, base, k, vm)
+                }
+                slow!(slow_compare, ins, pc, base, k, vm)
+            }
+        }
+    )*};
+    (@register $base:ident, $k:ident, $ins:ident) => { get($base, d($ins)) };
+    (@constant $base:ident, $k:ident, $ins:ident) => { constant($k, d($ins)) };
+}
+
+equality! {
+    iseq iseq_other register false;
+    isne isne_other register true;
+    iseqk iseqk_other constant false;
+    isnek isnek_other constant true;
+}
+
 handlers! {
-    iseq(ins, pc, base, k, vm) {
-        match get(base, a(ins)).equal_at_sight(get(base, d(ins))) {
-            Some(equal) => branch!(equal, pc, base, k, vm),
-            None => slow!(slow_compare, ins, pc, base, k, vm),
-        }
-    }
-    isne(ins, pc, base, k, vm) {
-        match get(base, a(ins)).equal_at_sight(get(base, d(ins))) {
-            Some(equal) => branch!(!equal, pc, base, k, vm),
-            None => slow!(slow_compare, ins, pc, base, k, vm),
-        }
-    }
-    iseqk(ins, pc, base, k, vm) {
-        match get(base, a(ins)).equal_at_sight(constant(k, d(ins))) {
-            Some(equal) => branch!(equal, pc, base, k, vm),
-            None => slow!(slow_compare, ins, pc, base, k, vm),
-        }
-    }
-    isnek(ins, pc, base, k, vm) {
-        match get(base, a(ins)).equal_at_sight(constant(k, d(ins))) {
-            Some(equal) => branch!(!equal, pc, base, k, vm),
-            None => slow!(slow_compare, ins, pc, base, k, vm),
-        }
-    }
     ist(ins, pc, base, k, vm) { branch!(get(base, d(ins)).is_truthy(), pc, base, k, vm) }
     isf(ins, pc, base, k, vm) { branch!(!get(base, d(ins)).is_truthy(), pc, base, k, vm) }
     istc(ins, pc, base, k, vm) {
@@ -700,7 +764,6 @@ unsafe fn new_closure(vm: *mut Vm, base: *mut u64, index: usize) -> Option<Gc<Cl
 }
 
 handlers! {
-    tlist(ins, pc, base, k, vm) { slow!(slow_list, ins, pc, base, k, vm) }
     tbc(ins, pc, base, k, vm) {
         if get(base, a(ins)).is_truthy() {
             slow!(slow_to_close, ins, pc, base, k, vm)
@@ -725,7 +788,7 @@ handlers! {
         slow!(slow_for_prepare, ins, pc, base, k, vm)
     }
     forloop(ins, pc, base, k, vm) {
-        // A step that is the inline integer 1 says that index and limit are inline too: `FORPREP` saw to that. If they were not, the index
+        // A step that is an inline integer, 1 here, says that index and limit are inline too: `FORPREP` saw to that. If they were not, the index
         // would still become one, whatever it was before.
         let at = base.add(a(ins));
         if *at.add(2) == Value::small(1).to_bits() {
@@ -748,6 +811,27 @@ handlers! {
     #[cold]
     #[inline(never)]
     forloop_by(ins, pc, base, k, vm) {
+        let at = base.add(a(ins));
+        if Value::is_inline_integer_at(at.add(2)) && get(at, 2).inline_order() > 0 {
+            // As for a step of 1, but there may be no next one: past the limit, or past 48 bits, which is past the limit too.
+            let (next, over) = get(at, 0).inline_order().overflowing_add(get(at, 2).inline_order());
+            if over || next > get(at, 1).inline_order() {
+                next!(pc, base, k, vm)
+            }
+            let value = Value::from_inline_order(next);
+            put(at, 0, value);
+            put(at, 3, value);
+            let pc = pc.offset(signed_d(ins));
+            if (*vm).control.poll.load(Ordering::Relaxed) != 0 {
+                slow!(slow_poll, ins, pc, base, k, vm)
+            }
+            next!(pc, base, k, vm)
+        }
+        slow!(forloop_any, ins, pc, base, k, vm)
+    }
+    #[cold]
+    #[inline(never)]
+    forloop_any(ins, pc, base, k, vm) {
         let (index, limit, step) = (get(base, a(ins)), get(base, a(ins) + 1), get(base, a(ins) + 2));
         if Value::both_inline_integers(index, limit) && step.is_inline_integer() {
             // Three numbers of 48 bits: the sum does not overflow, and if it does not fit 48 bits it is past the limit.

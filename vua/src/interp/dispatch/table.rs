@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::engine::Metamethod;
+use crate::heap::SLICE;
 use crate::table::Found;
 
 /// How many tables a field is looked for in before the slow path is asked.
@@ -81,6 +82,18 @@ macro_rules! set_hinted {
     };
 }
 
+/// Puts a method and goes on if the hint is right.
+macro_rules! method {
+    ($methods:ident, $key:ident, $hint:ident, $ins:ident, $pc:ident, $base:ident, $k:ident, $vm:ident) => {
+        let node = $methods.node_block().hinted($hint);
+        let value = node.value();
+        if node.key() == $key && !value.is_nil() {
+            put($base, a($ins), value);
+            next!($pc.add(1), $base, $k, $vm)
+        }
+    };
+}
+
 handlers! {
     gget(ins, pc, base, k, vm) {
         if let Some(table) = closure_of(base).capture(0).as_table() {
@@ -111,13 +124,14 @@ handlers! {
                 && let Some(methods) = metatable.index_hinted((*vm).index_name)
                 && table.node_block().find_constant(key) == Found::Nothing
             {
-                let node = methods.node_block().hinted(hint);
-                let value = node.value();
-                if node.key() == key && !value.is_nil() {
-                    put(base, a(ins), value);
-                    next!(pc.add(1), base, k, vm)
-                }
+                method!(methods, key, hint, ins, pc, base, k, vm);
             }
+        } else if Value::has_tag_at(base.add(b(ins)), Tag::String)
+            && let Some(metatable) = (*vm).core.engine.string_metatable()
+            && let Some(methods) = metatable.index_hinted((*vm).index_name)
+        {
+            let (key, hint) = extension(pc, k);
+            method!(methods, key, hint, ins, pc, base, k, vm);
         }
         slow!(get_field, ins, pc, base, k, vm)
     }
@@ -230,8 +244,42 @@ handlers! {
         slow!(slow_set, ins, pc, base, k, vm)
     }
 
+    /// As many elements as the dense block was made for, in a table that nobody else knows.
     #[inline(never)]
+    tlist(ins, pc, base, k, vm) {
+        let count = d(ins) + if ins & 0xff == Op::TLISTM as u64 { (*vm).core.open } else { 0 };
+        let first = word_at(pc) as usize;
+        if is_table(base, a(ins)) && first >= 1 {
+            let table = table_in(base, a(ins));
+            let dense = table.dense_block();
+            if table.header().flags() == 0 && first - 1 + count <= dense.capacity() && count <= SLICE {
+                let from = base.add(a(ins) + 1);
+                let mut i = 0;
+                while i < count {
+                    dense.set(first - 1 + i, get(from, i));
+                    i += 1;
+                }
+                if count > 0 && !get(from, count - 1).is_nil() {
+                    table.fields().border.store((first - 1 + count) as u32, Ordering::Relaxed);
+                }
+                next!(pc.add(1), base, k, vm)
+            }
+        }
+        slow!(slow_list, ins, pc, base, k, vm)
+    }
+
     len(ins, pc, base, k, vm) {
+        if is_table(base, d(ins)) {
+            let table = table_in(base, d(ins));
+            if let Some(border) = table.border_at_hint() && !table.header().has(flags::METATABLE) {
+                put(base, a(ins), Value::small(border as i32));
+                next!(pc, base, k, vm)
+            }
+        }
+        slow!(length, ins, pc, base, k, vm)
+    }
+    #[inline(never)]
+    length(ins, pc, base, k, vm) {
         let x = get(base, d(ins));
         let length = if let Some(string) = x.as_str() {
             string.len() as i64
