@@ -39,5 +39,5 @@ pub(crate) mod roots;
 pub(crate) mod throw;
 
 pub(crate) use core_state::{Core, Vm};
-pub(crate) use dispatch::{Exit, enter};
+pub(crate) use dispatch::{Exit, enter, intrinsic};
 pub(crate) use operate::text_of;

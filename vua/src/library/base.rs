@@ -307,7 +307,7 @@ pub(crate) fn xpcall(call: &mut Call<'_>) -> Result<Next, Throw> {
     })
 }
 
-fn select(call: &mut Call<'_>) -> Result<Next, Throw> {
+pub(crate) fn select(call: &mut Call<'_>) -> Result<Next, Throw> {
     let count = call.count();
     if call
         .get(0)

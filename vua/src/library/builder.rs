@@ -38,7 +38,12 @@ impl<'a> Builder<'a> {
         function: NativeFn,
         captures: &[Value],
     ) -> Result<Value, NeedMemory> {
-        Ok(NativeFunction::new(self.local, function as *const (), name, captures)?.value())
+        let function = function as *const ();
+        let native = NativeFunction::new(self.local, function, name, captures)?;
+        if let Some(head) = crate::interp::intrinsic::head(function) {
+            native.set_entry(head);
+        }
+        Ok(native.value())
     }
 
     /// A constant string.

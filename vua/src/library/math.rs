@@ -34,7 +34,7 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
             ("random", random),
             ("randomseed", randomseed),
             ("sin", |call| float(call, libm::sin)),
-            ("sqrt", |call| float(call, libm::sqrt)),
+            ("sqrt", sqrt),
             ("tan", |call| float(call, libm::tan)),
             ("tointeger", tointeger),
             ("type", type_of),
@@ -49,6 +49,10 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
 
 fn float(call: &mut Call<'_>, f: fn(f64) -> f64) -> Result<Next, Throw> {
     Ok(Next::One(Value::float(f(call.number_argument(0)?))))
+}
+
+pub(crate) fn sqrt(call: &mut Call<'_>) -> Result<Next, Throw> {
+    float(call, libm::sqrt)
 }
 
 fn number(call: &mut Call<'_>, n: Number) -> Result<Value, Throw> {
@@ -74,7 +78,7 @@ fn abs(call: &mut Call<'_>) -> Result<Next, Throw> {
     Ok(Next::One(number(call, value)?))
 }
 
-fn floor(call: &mut Call<'_>) -> Result<Next, Throw> {
+pub(crate) fn floor(call: &mut Call<'_>) -> Result<Next, Throw> {
     if call.get(0).as_integer().is_some() {
         return Ok(Next::One(call.get(0)));
     }
@@ -165,11 +169,11 @@ fn best(call: &mut Call<'_>, better: impl Fn(Number, Number) -> bool) -> Result<
     Ok(Next::One(number(call, best)?))
 }
 
-fn max(call: &mut Call<'_>) -> Result<Next, Throw> {
+pub(crate) fn max(call: &mut Call<'_>) -> Result<Next, Throw> {
     best(call, |a, b| number::less_than(b, a))
 }
 
-fn min(call: &mut Call<'_>) -> Result<Next, Throw> {
+pub(crate) fn min(call: &mut Call<'_>) -> Result<Next, Throw> {
     best(call, number::less_than)
 }
 

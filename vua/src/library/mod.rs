@@ -24,15 +24,15 @@ pub mod format;
 pub(crate) mod io;
 mod load;
 mod matching;
-mod math;
+pub(crate) mod math;
 pub(crate) mod module;
 mod os;
 mod pack;
 pub mod pattern;
 mod screen;
 mod sort;
-mod string;
-mod table;
+pub(crate) mod string;
+pub(crate) mod table;
 mod utf8;
 
 use smp::platform::Platform;

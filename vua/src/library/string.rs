@@ -41,7 +41,7 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
 }
 
 /// A position as programs give it, where a range begins: from 1 on, perhaps beyond the end.
-pub(super) fn range_start(position: i64, length: usize) -> usize {
+pub(crate) fn range_start(position: i64, length: usize) -> usize {
     match position {
         1.. => position as usize,
         0 => 1,
@@ -51,7 +51,7 @@ pub(super) fn range_start(position: i64, length: usize) -> usize {
 }
 
 /// A position as programs give it, where a range ends: from 0 to the length.
-pub(super) fn range_end(position: i64, length: usize) -> usize {
+pub(crate) fn range_end(position: i64, length: usize) -> usize {
     let length = length as i64;
     match position {
         _ if position > length => length as usize,
@@ -66,7 +66,7 @@ fn len(call: &mut Call<'_>) -> Result<Next, Throw> {
     Ok(Next::One(call.integer(length as i64)?))
 }
 
-fn sub(call: &mut Call<'_>) -> Result<Next, Throw> {
+pub(crate) fn sub(call: &mut Call<'_>) -> Result<Next, Throw> {
     let string = call.bytes_argument(0)?;
     let start = range_start(call.integer_argument(1)?, string.len());
     let end = range_end(call.optional_integer(2, -1)?, string.len());
@@ -170,7 +170,7 @@ fn rep(call: &mut Call<'_>) -> Result<Next, Throw> {
     Ok(Next::One(made.value()))
 }
 
-fn byte(call: &mut Call<'_>) -> Result<Next, Throw> {
+pub(crate) fn byte(call: &mut Call<'_>) -> Result<Next, Throw> {
     let string = call.bytes_argument(0)?;
     let first = call.optional_integer(1, 1)?;
     let start = range_start(first, string.len());

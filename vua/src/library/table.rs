@@ -94,7 +94,7 @@ const ASSIGNED: u32 = 5;
 const LAST: u32 = 6;
 const ENDED: u32 = 7;
 
-fn insert(call: &mut Call<'_>) -> Result<Next, Throw> {
+pub(crate) fn insert(call: &mut Call<'_>) -> Result<Next, Throw> {
     let count = call.count();
     if call.state() == 0 {
         check(call, 0, &["__index", "__newindex", "__len"])?;
@@ -174,7 +174,7 @@ fn insert(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
 }
 
-fn remove(call: &mut Call<'_>) -> Result<Next, Throw> {
+pub(crate) fn remove(call: &mut Call<'_>) -> Result<Next, Throw> {
     // Slots: 1 the length, 2 the result, INDEX the position, MOVING a value.
     if call.state() == 0 {
         check(call, 0, &["__index", "__newindex", "__len"])?;

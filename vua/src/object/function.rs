@@ -197,6 +197,12 @@ impl Gc<NativeFunction> {
         unsafe { (*self.as_ptr()).function }
     }
 
+    /// Gives a new native another word for code than the one that most have.
+    pub(crate) fn set_entry(self, entry: &'static AtomicU32) {
+        // SAFETY: the caller has just made it, and nobody else knows it.
+        unsafe { (&raw mut (*self.as_ptr()).entry).write(entry) }
+    }
+
     /// Its name, for messages.
     pub fn name(self) -> &'static str {
         // SAFETY: these are the parts of a `&'static str`.

@@ -457,6 +457,26 @@ impl Gc<Table> {
         Some(index & 0xffff)
     }
 
+    /// Inserts a key that is an interned string at its main position, if that is the hint and free; else `false`, and nothing done.
+    ///
+    /// # Safety
+    /// `key` is a string whose hash was asked for before; the table's header byte is 0.
+    #[inline(always)]
+    pub(crate) unsafe fn take_main(self, key: Value, hint: u32, value: Value) -> bool {
+        // SAFETY: a string, says the caller, and the table its task's alone.
+        unsafe {
+            let hash = Gc::<crate::object::Str>::from_value_unchecked(key).known_hash();
+            let nodes = self.node_block();
+            if (hash ^ hint) & nodes.mask() & 0xffff != 0
+                || value.is_nil()
+                || self.header().extra.load(Ordering::Relaxed) != 0
+            {
+                return false;
+            }
+            nodes.take(key, hash, value)
+        }
+    }
+
     /// The slot of a key that has one, its value nil or not. `Ok(None)` if the key was never stored.
     ///
     /// A read-modify-write is a write: it must not land in a block of nodes that is being copied, so a key among the nodes of a growing

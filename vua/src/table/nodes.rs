@@ -314,6 +314,23 @@ impl Gc<NodeBlock> {
         None
     }
 
+    /// Gives a key its main position if that is free, which says that the key is not there; else `false`.
+    ///
+    /// # Safety
+    /// As for [`insert`](Self::insert).
+    #[inline(always)]
+    pub(super) unsafe fn take(self, key: Value, hash: u32, value: Value) -> bool {
+        let node = self.node(hash & self.mask());
+        if !node.key().is_nil() || self.is_static() {
+            return false;
+        }
+        node.value.store(value.to_bits(), Ordering::Relaxed);
+        node.hash.store(hash, Ordering::Relaxed);
+        node.next.store(0, Ordering::Relaxed);
+        node.key.store(key.to_bits(), Ordering::Release);
+        true
+    }
+
     /// Notes that an iteration holds the block: it is then freed by the collector only.
     #[inline]
     pub(super) fn set_iterated(self) {

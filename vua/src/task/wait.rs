@@ -271,6 +271,7 @@ impl Core {
         // SAFETY: `pc` points to an instruction.
         let word = unsafe { (*self.pc).load(Ordering::Relaxed) };
         matches!(Op::of(word), Some(Op::FUNC | Op::FUNCV | Op::NATIVE))
+            || crate::interp::intrinsic::is_head(word)
     }
 
     /// Answers what other cores asked for. A task that may be moved aside gives way at a heartbeat.

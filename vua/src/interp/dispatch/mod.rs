@@ -341,6 +341,7 @@ fn inline_to_float(value: Value) -> Option<f64> {
 
 mod call;
 mod concat;
+pub(crate) mod intrinsic;
 mod table;
 
 use call::*;
@@ -1147,5 +1148,6 @@ pub(crate) static HANDLERS: [Handler; 256] = {
         IULT iult INULT inult ICMPF icmpf IBITS ibits ISAR isar IROL irol IMULHI imulhi IUDIV raw_divide IUREM raw_divide
         RFORPREP rforprep RFORLOOP rforloop RGETCAP rgetcap RGETCELL rgetcell RSETCELL rsetcell RNEWCELL rnewcell RCELLGET rcellget RCELLSET rcellset
     }
+    intrinsic::fill(&mut table);
     table
 };

@@ -82,18 +82,6 @@ macro_rules! set_hinted {
     };
 }
 
-/// Puts a method and goes on if the hint is right.
-macro_rules! method {
-    ($methods:ident, $key:ident, $hint:ident, $ins:ident, $pc:ident, $base:ident, $k:ident, $vm:ident) => {
-        let node = $methods.node_block().hinted($hint);
-        let value = node.value();
-        if node.key() == $key && !value.is_nil() {
-            put($base, a($ins), value);
-            next!($pc.add(1), $base, $k, $vm)
-        }
-    };
-}
-
 handlers! {
     gget(ins, pc, base, k, vm) {
         if let Some(table) = closure_of(base).capture(0).as_table() {
@@ -105,33 +93,60 @@ handlers! {
         if is_table(base, b(ins)) {
             hinted!(table_in(base, b(ins)), ins, pc, base, k, vm);
         }
-        slow!(get_field, ins, pc, base, k, vm)
+        slow!(inherited, ins, pc, base, k, vm)
     }
     self_(ins, pc, base, k, vm) {
         *base.add(a(ins) + 2) = *base.add(b(ins));
         if is_table(base, b(ins)) {
             hinted!(table_in(base, b(ins)), ins, pc, base, k, vm);
         }
-        slow!(get_method, ins, pc, base, k, vm)
+        slow!(inherited, ins, pc, base, k, vm)
     }
-    /// `SELF` of what has not the method itself: through a metatable whose `__index` is a table that has it.
+    /// `TGETS`, `SELF` of what has not the field itself, or not where the hint says: through metatables whose `__index` is a table. Where the hint is
+    /// right for one of those, as for methods, that is the field.
     #[inline(never)]
-    get_method(ins, pc, base, k, vm) {
-        if is_table(base, b(ins)) {
-            let table = table_in(base, b(ins));
-            let (key, hint) = extension(pc, k);
-            if let Some(metatable) = table.metatable()
-                && let Some(methods) = metatable.index_hinted((*vm).index_name)
-                && table.node_block().find_constant(key) == Found::Nothing
-            {
-                method!(methods, key, hint, ins, pc, base, k, vm);
-            }
+    inherited(ins, pc, base, k, vm) {
+        let (key, hint) = extension(pc, k);
+        let mut table = if is_table(base, b(ins)) {
+            table_in(base, b(ins))
         } else if Value::has_tag_at(base.add(b(ins)), Tag::String)
             && let Some(metatable) = (*vm).core.engine.string_metatable()
             && let Some(methods) = metatable.index_hinted((*vm).index_name)
         {
-            let (key, hint) = extension(pc, k);
-            method!(methods, key, hint, ins, pc, base, k, vm);
+            methods
+        } else {
+            slow!(get_field, ins, pc, base, k, vm)
+        };
+        let mut left = CHAIN;
+        while left > 0 {
+            let nodes = table.node_block();
+            match nodes.find_constant(key) {
+                Found::At(index) => {
+                    let value = nodes.hinted(index).value();
+                    if !value.is_nil() {
+                        note(pc, index & 0xffff);
+                        put(base, a(ins), value);
+                        next!(pc.add(1), base, k, vm)
+                    }
+                }
+                Found::Nothing => {}
+                Found::Unknown => slow!(get_field, ins, pc, base, k, vm),
+            }
+            let Some(metatable) = table.metatable() else {
+                put(base, a(ins), Value::NIL);
+                next!(pc.add(1), base, k, vm)
+            };
+            let Some(methods) = metatable.index_hinted((*vm).index_name) else {
+                slow!(get_field, ins, pc, base, k, vm)
+            };
+            let node = methods.node_block().hinted(hint);
+            let value = node.value();
+            if node.key() == key && !value.is_nil() {
+                put(base, a(ins), value);
+                next!(pc.add(1), base, k, vm)
+            }
+            table = methods;
+            left -= 1;
         }
         slow!(get_field, ins, pc, base, k, vm)
     }
@@ -160,6 +175,18 @@ handlers! {
     }
     #[inline(never)]
     set_field(ins, pc, base, k, vm) {
+        // A field of a new object that takes the same node as in the last one: as long as that is free, and the key's main position, no
+        // chain leads to the key.
+        if is_table(base, b(ins)) && table_in(base, b(ins)).header().flags() == 0 {
+            let (key, hint) = extension(pc, k);
+            if table_in(base, b(ins)).take_main(key, hint, get(base, a(ins))) {
+                next!(pc.add(1), base, k, vm)
+            }
+        }
+        slow!(set_searching, ins, pc, base, k, vm)
+    }
+    #[inline(never)]
+    set_searching(ins, pc, base, k, vm) {
         if is_table(base, b(ins))
             && let Some(index) = set_found(vm, table_in(base, b(ins)), extension(pc, k).0, get(base, a(ins)))
         {
