@@ -105,12 +105,13 @@ fn try_kvm(installation: &Installation, scratch: &Path) -> Result<(Kvm, bool), B
     image::write(
         &path,
         &installation.kernel,
-        &Archive::of_text("trial.vua", "os.exit(0)\n"),
+        Some(&Archive::of_text("trial.vua", "os.exit(0)\n").to_ustar()?),
     )?;
     let machine = Machine {
         qemu: installation.qemu.clone(),
         accelerator: Accelerator::Kvm,
         cpus: 2,
+        cpu: "max".to_owned(),
         memory: Memory::mebibytes(256),
         boot: Boot::Direct {
             loader: installation.loader.clone(),
@@ -118,6 +119,8 @@ fn try_kvm(installation: &Installation, scratch: &Path) -> Result<(Kvm, bool), B
             append: "quiet".to_owned(),
         },
         files: None,
+        gdb: false,
+        more: Vec::new(),
     };
     Ok(match machine::try_boot(&machine, TRIAL_LIMIT)? {
         Trial::Status(0) => (Kvm::Works, true),

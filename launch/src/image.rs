@@ -6,15 +6,15 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use crate::archive::Archive;
-
-/// Writes the image to `path` and returns its size in bytes.
-pub fn write(path: &Path, kernel: &Path, archive: &Archive) -> Result<u64, Box<dyn Error>> {
+/// Writes the image to `path` and returns its size in bytes. `archive` is the boot archive, if there is to be one.
+pub fn write(path: &Path, kernel: &Path, archive: Option<&[u8]>) -> Result<u64, Box<dyn Error>> {
     let kernel =
         fs::read(kernel).map_err(|error| format!("cannot read {}: {error}", kernel.display()))?;
     let mut builder = tar::Builder::new(BufWriter::new(File::create(path)?));
     append(&mut builder, "kernel", &kernel)?;
-    append(&mut builder, "boot.tar", &archive.to_ustar()?)?;
+    if let Some(archive) = archive {
+        append(&mut builder, "boot.tar", archive)?;
+    }
     builder.into_inner()?.flush()?;
     Ok(fs::metadata(path)?.len())
 }

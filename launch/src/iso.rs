@@ -44,7 +44,7 @@ pub fn command(request: &Iso) -> Result<(), Box<dyn Error>> {
     build(
         &installation,
         &limine,
-        &archive,
+        Some(&archive.to_ustar()?),
         &request.append.join(" "),
         &output,
     )?;
@@ -88,11 +88,30 @@ pub fn limine_folder(
     Ok(folder)
 }
 
+/// Where distributions put OVMF's code, the UEFI firmware for QEMU.
+const OVMF: [&str; 5] = [
+    "/usr/share/OVMF/OVMF_CODE_4M.fd",
+    "/usr/share/OVMF/OVMF_CODE.fd",
+    "/usr/share/edk2/x64/OVMF_CODE.4m.fd",
+    "/usr/share/edk2/ovmf/OVMF_CODE.fd",
+    "/usr/share/qemu/edk2-x86_64-code.fd",
+];
+
+/// UEFI's code for QEMU: the file that the variable `OVMF` names, or the distribution's.
+pub fn uefi() -> Result<PathBuf, Box<dyn Error>> {
+    match std::env::var_os("OVMF") {
+        Some(path) => Some(PathBuf::from(path)),
+        None => OVMF.iter().map(PathBuf::from).find(|path| path.is_file()),
+    }
+    .filter(|path| path.is_file())
+    .ok_or_else(|| "no UEFI firmware for QEMU: install OVMF, or name its code in OVMF".into())
+}
+
 /// Writes an image to `output` that boots the kernel with `archive` and the command line `append`.
 pub fn build(
     installation: &Installation,
     limine: &Path,
-    archive: &Archive,
+    archive: Option<&[u8]>,
     append: &str,
     output: &Path,
 ) -> Result<(), Box<dyn Error>> {
@@ -105,8 +124,13 @@ pub fn build(
         fs::copy(limine.join(name), root.join(place))?;
     }
     fs::copy(&installation.kernel, root.join("boot/kernel"))?;
-    fs::write(root.join("boot/boot.tar"), archive.to_ustar()?)?;
-    fs::write(root.join("boot/limine/limine.conf"), configuration(append))?;
+    if let Some(archive) = archive {
+        fs::write(root.join("boot/boot.tar"), archive)?;
+    }
+    fs::write(
+        root.join("boot/limine/limine.conf"),
+        configuration(append, archive.is_some()),
+    )?;
 
     let mut xorriso = Command::new("xorriso");
     xorriso
@@ -143,7 +167,12 @@ pub fn build(
 
 /// Limine's configuration. Release 8 knows the kernel's path as `kernel_path`, later ones as `path`; each ignores the
 /// other.
-fn configuration(append: &str) -> String {
+fn configuration(append: &str, module: bool) -> String {
+    let module = if module {
+        "    module_path: boot():/boot/boot.tar\n"
+    } else {
+        ""
+    };
     format!(
         "timeout: 0\n\
          quiet: yes\n\
@@ -153,7 +182,7 @@ fn configuration(append: &str) -> String {
          \x20   path: boot():/boot/kernel\n\
          \x20   kernel_path: boot():/boot/kernel\n\
          \x20   cmdline: {append}\n\
-         \x20   module_path: boot():/boot/boot.tar\n"
+         {module}"
     )
 }
 

@@ -46,8 +46,14 @@ pub enum Boot {
         image: PathBuf,
         append: String,
     },
-    /// An ISO image, in the CD-ROM drive.
-    Cdrom(PathBuf),
+    /// An ISO image.
+    Iso {
+        image: PathBuf,
+        /// On a USB stick, not in the CD-ROM drive.
+        usb: bool,
+        /// The flash memory with UEFI's code; `None`: QEMU's own BIOS.
+        uefi: Option<PathBuf>,
+    },
 }
 
 /// One machine, before it is started.
@@ -55,11 +61,20 @@ pub struct Machine {
     pub qemu: OsString,
     pub accelerator: Accelerator,
     pub cpus: u32,
+    /// QEMU's name of the processor.
+    pub cpu: String,
     pub memory: Memory,
     pub boot: Boot,
     /// Where the stream of written files goes; `None`: the machine has no port for it.
     pub files: Option<PathBuf>,
+    /// Wait for a debugger at [`GDB`].
+    pub gdb: bool,
+    /// More arguments.
+    pub more: Vec<String>,
 }
+
+/// Where QEMU listens for a debugger.
+pub const GDB: &str = "localhost:1234";
 
 /// How a run ended.
 pub struct Ended {
@@ -83,7 +98,7 @@ impl Machine {
                 "-vga",
                 "std",
             ])
-            .args(["-M", "q35", "-cpu", "max"])
+            .args(["-M", "q35", "-cpu", &self.cpu])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
             .args(["-accel", self.accelerator.argument()])
             .args(["-smp", &self.cpus.to_string()])
@@ -102,14 +117,34 @@ impl Machine {
                     .arg("-append")
                     .arg(append);
             }
-            Boot::Cdrom(path) => {
-                command.arg("-cdrom").arg(path).args(["-boot", "d"]);
+            Boot::Iso { image, usb, uefi } => {
+                if let Some(code) = uefi {
+                    command
+                        .arg("-drive")
+                        .arg(file_option("if=pflash,format=raw,readonly=on,file=", code));
+                }
+                if *usb {
+                    command
+                        .arg("-drive")
+                        .arg(file_option(
+                            "if=none,id=stick,format=raw,readonly=on,file=",
+                            image,
+                        ))
+                        .args(["-device", "qemu-xhci"])
+                        .args(["-device", "usb-storage,drive=stick,bootindex=0"]);
+                } else {
+                    command.arg("-cdrom").arg(image).args(["-boot", "d"]);
+                }
             }
         }
         if let Some(path) = &self.files {
             command.arg("-chardev").arg(file_backend("files", path));
             add_port(&mut command, "files", 0x12, ",vectors=0");
         }
+        if self.gdb {
+            command.args(["-S", "-gdb", &format!("tcp:{GDB}")]);
+        }
+        command.args(&self.more);
         command
     }
 }
@@ -126,9 +161,14 @@ fn add_port(command: &mut Command, backend: &str, device: u8, more: &str) {
     ));
 }
 
-/// A character device that writes to a file. A comma in a value is written twice in QEMU's options.
+/// A character device that writes to a file.
 fn file_backend(id: &str, path: &Path) -> OsString {
-    let mut bytes = format!("file,id={id},path=").into_bytes();
+    file_option(&format!("file,id={id},path="), path)
+}
+
+/// An option of QEMU's that ends in a path. A comma in a value is written twice in QEMU's options.
+fn file_option(start: &str, path: &Path) -> OsString {
+    let mut bytes = start.as_bytes().to_vec();
     for &byte in path.as_os_str().as_bytes() {
         bytes.push(byte);
         if byte == b',' {

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use archive::Archive;
 use machine::{Boot, Machine};
-use options::{Command, Run};
+use options::{BootArchive, Command, Firmware, Run};
 
 /// Exit statuses that this program gives by itself; any other is the Vua program's.
 pub mod status {
@@ -73,13 +73,8 @@ pub fn say(message: &str) {
 
 fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
     let installation = Installation::find()?;
-    let archive = match &run.program {
-        Some(program) => Archive::of_program(&installation.programs, program, &run.arguments)?,
-        None => Archive::of_console(&installation.programs)?,
-    };
-    for warning in archive.warnings() {
-        say(warning);
-    }
+    let archive = boot_archive(run, &installation)?;
+    let archive = archive.as_deref();
     if let Some(out) = &run.out {
         fs::create_dir_all(out)
             .map_err(|error| format!("cannot create {}: {error}", out.display()))?;
@@ -91,11 +86,19 @@ fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
     let boot = if run.iso {
         let limine = iso::limine_folder(&installation, None)?;
         let path = scratch.path().join("viridis.iso");
-        iso::build(&installation, &limine, &archive, &append, &path)?;
-        Boot::Cdrom(path)
+        iso::build(&installation, &limine, archive, &append, &path)?;
+        let uefi = match run.firmware {
+            Firmware::Bios => None,
+            Firmware::Uefi => Some(iso::uefi()?),
+        };
+        Boot::Iso {
+            image: path,
+            usb: run.usb,
+            uefi,
+        }
     } else {
         let path = scratch.path().join("boot.img");
-        let size = image::write(&path, &installation.kernel, &archive)?;
+        let size = image::write(&path, &installation.kernel, archive)?;
         run.memory.check_image(size)?;
         Boot::Direct {
             loader: installation.loader.clone(),
@@ -111,10 +114,20 @@ fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
         qemu: installation.qemu.clone(),
         accelerator,
         cpus: run.cpus,
+        cpu: run.cpu.clone(),
         memory: run.memory.clone(),
         boot,
         files: files.clone(),
+        gdb: run.gdb,
+        more: run.qemu.clone(),
     };
+    if run.gdb {
+        say(&format!(
+            "waiting for GDB: gdb {} -x scripts/viridis.gdb (it attaches to {})",
+            installation.kernel.display(),
+            machine::GDB
+        ));
+    }
     let ended = machine::run(&machine, run)?;
 
     let mut status = ended.status;
@@ -127,6 +140,27 @@ fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
         }
     }
     Ok(status)
+}
+
+/// The boot archive's bytes: packed from the program's folder, or taken as it is; `None` to boot without one.
+fn boot_archive(run: &Run, installation: &Installation) -> Result<Option<Vec<u8>>, Box<dyn Error>> {
+    match &run.boot_archive {
+        Some(BootArchive::Absent) => return Ok(None),
+        Some(BootArchive::File(path)) => {
+            return fs::read(path)
+                .map(Some)
+                .map_err(|error| format!("{}: {error}", path.display()).into());
+        }
+        None => {}
+    }
+    let archive = match &run.program {
+        Some(program) => Archive::of_program(&installation.programs, program, &run.arguments)?,
+        None => Archive::of_console(&installation.programs)?,
+    };
+    for warning in archive.warnings() {
+        say(warning);
+    }
+    Ok(Some(archive.to_ustar()?))
 }
 
 fn kernel_command_line(run: &Run) -> String {

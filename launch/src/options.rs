@@ -16,14 +16,20 @@ usage: scripts/run [OPTION…] [PROGRAM.vua [ARG…]]
   --smp N               cores of the machine (default: those of this host)
   --mem SIZE            its memory: MiB, or with a suffix K, M or G (default: 1G)
   --accel auto|kvm|tcg  how QEMU runs it (default: KVM where a test boot works, else TCG)
+  --cpu MODEL           the processor, as QEMU names it (default: max)
   --iso                 boot an ISO image through the official Limine; LIMINE_DIR names its
                         binary release, or the one last given to scripts/iso is used
+  --firmware bios|uefi  what starts the ISO image (default: bios; OVMF names UEFI's image file)
+  --usb                 the ISO image is on a USB stick, not on a disc
   --timeout S           stop after S seconds, with status 124
   --grace S             after Ctrl-C, how long the program has to end (default: 2)
   --stats               print per-core counters as JSON on standard error at the end
   --out DIR             put the files that the program wrote into DIR
   --verbose             show the kernel's whole log and QEMU's command line
   --append WORDS        more words for the kernel's command line
+  --qemu WORDS          more arguments for QEMU
+  --gdb                 wait for GDB before the first instruction, and say how to attach it
+  --archive FILE        use this boot archive as it is (\"none\": boot without one)
 
 Exit status: the program's own (0 to 63); 1 an uncaught error; 2 it does not compile or is not found;
 101 the kernel panicked or the machine died; 124 timeout; 130 Ctrl-C.";
@@ -51,7 +57,18 @@ pub struct Run {
     pub cpus: u32,
     pub memory: Memory,
     pub accelerator: Wanted,
+    /// QEMU's name of the processor.
+    pub cpu: String,
     pub iso: bool,
+    /// The ISO image is on a USB stick.
+    pub usb: bool,
+    pub firmware: Firmware,
+    /// Wait for a debugger.
+    pub gdb: bool,
+    /// More arguments for QEMU.
+    pub qemu: Vec<String>,
+    /// The boot archive to use instead of one that is packed here.
+    pub boot_archive: Option<BootArchive>,
     pub timeout: Option<Duration>,
     /// How long a cancelled program has to end before QEMU is killed.
     pub grace: Duration,
@@ -79,6 +96,24 @@ pub enum Wanted {
     Auto,
     Kvm,
     Tcg,
+}
+
+/// A boot archive from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BootArchive {
+    /// None: the kernel gets no module.
+    Absent,
+    /// This file, as it is.
+    File(PathBuf),
+}
+
+/// What starts an ISO image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS, which QEMU brings along.
+    Bios,
+    /// OVMF.
+    Uefi,
 }
 
 /// The size of the machine's memory.
@@ -152,7 +187,13 @@ fn parse_run(mut parser: lexopt::Parser) -> Result<Command, Box<dyn Error>> {
             .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
         memory: Memory::mebibytes(1024),
         accelerator: Wanted::Auto,
+        cpu: "max".to_owned(),
         iso: false,
+        usb: false,
+        firmware: Firmware::Bios,
+        gdb: false,
+        qemu: Vec::new(),
+        boot_archive: None,
         timeout: None,
         grace: Duration::from_secs(2),
         stats: false,
@@ -174,7 +215,26 @@ fn parse_run(mut parser: lexopt::Parser) -> Result<Command, Box<dyn Error>> {
                     other => return Err(format!("--accel {other}: it is auto, kvm or tcg").into()),
                 }
             }
+            Long("cpu") => run.cpu = parser.value()?.string()?,
             Long("iso") => run.iso = true,
+            Long("usb") => run.usb = true,
+            Long("firmware") => {
+                run.firmware = match parser.value()?.string()?.as_str() {
+                    "bios" => Firmware::Bios,
+                    "uefi" => Firmware::Uefi,
+                    other => return Err(format!("--firmware {other}: it is bios or uefi").into()),
+                }
+            }
+            Long("gdb") => run.gdb = true,
+            Long("qemu") => append_words(&mut run.qemu, &parser.value()?.string()?),
+            Long("archive") => {
+                let file = parser.value()?;
+                run.boot_archive = Some(if file == "none" {
+                    BootArchive::Absent
+                } else {
+                    BootArchive::File(file.into())
+                });
+            }
             Long("timeout") => {
                 run.timeout = Some(parse_seconds("--timeout", &parser.value()?.string()?)?)
             }
@@ -190,6 +250,11 @@ fn parse_run(mut parser: lexopt::Parser) -> Result<Command, Box<dyn Error>> {
             }
             other => return Err(other.unexpected().into()),
         }
+    }
+    if !run.iso && (run.usb || run.firmware == Firmware::Uefi) {
+        return Err(
+            "--usb and --firmware uefi are for --iso: the direct loader needs neither".into(),
+        );
     }
     Ok(Command::Run(run))
 }
@@ -316,6 +381,9 @@ mod tests {
             &["--timeout", "1e400"],
             &["--accel", "hvf"],
             &["--mem"],
+            &["--firmware", "uefi"],
+            &["--iso", "--firmware", "coreboot"],
+            &["--usb"],
             &["--nonsense"],
         ] {
             assert!(run(arguments).is_err(), "{arguments:?}");
