@@ -31,4 +31,6 @@ pub mod platform;
 pub mod run;
 pub mod screen;
 pub mod selftest;
+mod symbols;
 pub mod time;
+mod unwind;

@@ -6,13 +6,17 @@
 
 use crate::{
     console,
-    cpu::{interrupts::Frame, local},
-    memory::{image, stacks},
+    cpu::{
+        faults,
+        interrupts::Frame,
+        local::{self, Local},
+    },
     time,
+    unwind::{Backtrace, Cursor},
 };
 use core::{
     fmt,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
 };
 use x86_64::instructions::{hlt, interrupts};
 
@@ -20,52 +24,16 @@ use x86_64::instructions::{hlt, interrupts};
 pub const STATUS: u8 = 101;
 
 static OWNED: AtomicBool = AtomicBool::new(false);
-static STOPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// How long to wait for the other cores to stop: on an oversubscribed host a virtual core may not run for a while.
 const PATIENCE_NANOSECONDS: u64 = 500_000_000;
-
-/// The words of a stack that look like return addresses into the kernel, from the innermost on. Without frame pointers or
-/// unwind tables that is what there is; some may be left over from calls that have returned.
-pub(crate) struct Callers {
-    /// The stack pointer.
-    pub(crate) stack: u64,
-}
-
-impl Callers {
-    /// Most return addresses that are shown.
-    const SHOWN: usize = 16;
-}
-
-impl fmt::Display for Callers {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Only a stack that is mapped is read: a report must not fault.
-        let Some(used) = stacks::used(self.stack) else {
-            return Ok(());
-        };
-        let text = image::text();
-        let words = (used.start.next_multiple_of(8)..used.end).step_by(8);
-        // SAFETY: mapped for good, and aligned.
-        let words = words.map(|address| unsafe { (address as *const u64).read_volatile() });
-        let callers = words.filter(|word| text.contains(word)).take(Self::SHOWN);
-        for (shown, word) in callers.enumerate() {
-            out.write_str(if shown % 4 == 0 {
-                "\n  called from"
-            } else {
-                ""
-            })?;
-            write!(out, " {word:016x}")?;
-        }
-        Ok(())
-    }
-}
 
 /// Reports a Rust panic. Called by the binary's panic handler.
 pub fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
     interrupts::disable();
     let depth = local::current().faults.fetch_add(1, Ordering::Relaxed);
     match depth {
-        0 => stop(&Message(info)),
+        0 => stop(&Message(info), Cursor::here()),
         1 => nested(format_args!("{}", Message(info))),
         _ => give_up(),
     }
@@ -84,39 +52,30 @@ impl fmt::Display for Message<'_> {
                 place.line(),
                 place.column(),
                 self.0.message()
-            )?,
-            None => write!(out, "panic: {}", self.0.message())?,
+            ),
+            None => write!(out, "panic: {}", self.0.message()),
         }
-        let stack: u64;
-        // SAFETY: reads the stack pointer.
-        unsafe {
-            core::arch::asm!("mov {}, rsp", out(reg) stack, options(nostack, nomem, preserves_flags))
-        };
-        Callers { stack }.fmt(out)
     }
 }
 
-/// Stops all cores, reports `what` and ends the machine. The caller has counted itself in its core's `faults`.
-pub(crate) fn stop(what: &dyn fmt::Display) -> ! {
+/// Stops all cores, reports `what` with a backtrace `from` where it happened and the other cores' positions, and ends the machine.
+/// The caller has counted itself in its core's `faults`.
+pub(crate) fn stop(what: &dyn fmt::Display, from: Cursor) -> ! {
     interrupts::disable();
+    let this = local::current();
     if OWNED.swap(true, Ordering::AcqRel) {
-        // Another core is reporting; its NMI would stop this one in any case.
+        // Another core is reporting. It shows this one's position, where one sees that it was panicking as well.
+        this.stopped.call_once(|| from);
         halt();
     }
-    let stopped = stop_others();
-    let this = local::current();
+    stop_others();
     console::log::forced(format_args!(
-        "\nKERNEL PANIC on core {} (APIC {}): {what}",
+        "\nKERNEL PANIC on core {} (APIC {}): {what}{}",
         this.index(),
-        this.apic_id()
+        this.apic_id(),
+        Backtrace { from, most: 24 },
     ));
-    match stopped {
-        Ok(0) => {}
-        Ok(count) => console::log::forced(format_args!("{count} other cores stopped")),
-        Err((count, wanted)) => {
-            console::log::forced(format_args!("{count} of {wanted} other cores stopped"))
-        }
-    }
+    report_others();
     give_up()
 }
 
@@ -139,40 +98,100 @@ fn halt() -> ! {
     }
 }
 
-/// Sends every other core an NMI and waits until they have stopped, or too long. How many did, of how many if not all.
-fn stop_others() -> Result<usize, (usize, usize)> {
+/// All cores but this.
+fn others() -> impl Iterator<Item = &'static Local> + Clone {
     let this = local::current();
-    let others = local::all()
-        .iter()
-        .filter(|local| !core::ptr::eq(**local, this) && local.online());
-    let mut wanted = 0;
-    for other in others {
-        let sent = this.try_with_apic(|apic| {
+    let all = local::all().iter().copied();
+    all.filter(move |local| !core::ptr::eq(*local, this))
+}
+
+/// Sends every other core an NMI and waits until they have stopped, or too long.
+fn stop_others() {
+    let this = local::current();
+    for other in others() {
+        this.try_with_apic(|apic| {
             // SAFETY: a core that is online has a handler for NMIs, on a stack of its own.
             unsafe { apic.send_nmi(other.apic_id()) }
         });
-        wanted += usize::from(sent.is_some());
     }
     let start = time::now();
-    loop {
-        let count = STOPPED.load(Ordering::Acquire);
-        if count >= wanted {
-            return Ok(count);
-        }
-        if time::now().saturating_sub(start) > PATIENCE_NANOSECONDS {
-            return Err((count, wanted));
-        }
+    while !others().all(|other| other.stopped.is_completed())
+        && time::now().saturating_sub(start) < PATIENCE_NANOSECONDS
+    {
         core::hint::spin_loop();
+    }
+}
+
+/// Says where each of the other cores was: those at one place together, with the way to it.
+fn report_others() {
+    for other in others() {
+        let Some(&from) = other.stopped.get() else {
+            console::log::forced(format_args!("core {} did not stop", other.index()));
+            continue;
+        };
+        let is_here = |core: &&Local| {
+            let there = core.stopped.get();
+            there.is_some_and(|there| there.address() == from.address())
+        };
+        let mut here = others().filter(is_here);
+        if here
+            .next()
+            .is_some_and(|first| first.index() < other.index())
+        {
+            continue;
+        }
+        let here = Together(others().filter(is_here).map(Local::index));
+        console::log::forced(format_args!("{here}:{}", Backtrace { from, most: 8 }));
+    }
+}
+
+/// Numbers in ascending order, with neighbours joined: `cores 1-3, 7`.
+struct Together<I>(I);
+
+impl<I: Iterator<Item = usize> + Clone> fmt::Display for Together<I> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut numbers = self.0.clone().peekable();
+        let mut lead = "core ";
+        let mut many = self.0.clone().skip(1);
+        if many.next().is_some() {
+            lead = "cores ";
+        }
+        while let Some(first) = numbers.next() {
+            let mut last = first;
+            while let Some(next) = numbers.next_if_eq(&(last + 1)) {
+                last = next;
+            }
+            write!(out, "{lead}{first}")?;
+            if last > first {
+                write!(out, "-{last}")?;
+            }
+            lead = ", ";
+        }
+        Ok(())
     }
 }
 
 /// A non-maskable interrupt: stops this core when another is reporting, else is reported itself.
 pub(crate) fn nmi(frame: &Frame) {
+    let this = local::current();
     if OWNED.load(Ordering::Acquire) {
-        STOPPED.fetch_add(1, Ordering::AcqRel);
+        this.stopped.call_once(|| Cursor::interrupted(frame));
         halt();
     }
-    local::current().faults.fetch_add(1, Ordering::Relaxed);
     // The chipset reports memory and bus errors this way.
-    stop(&format_args!("non-maskable interrupt at {:#x}", frame.rip))
+    faults::report(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn joins_neighbours() {
+        let text = |numbers: &[usize]| Together(numbers.iter().copied()).to_string();
+        assert_eq!(text(&[4]), "core 4");
+        assert_eq!(text(&[1, 2, 3, 7]), "cores 1-3, 7");
+        assert_eq!(text(&[0, 2]), "cores 0, 2");
+    }
 }

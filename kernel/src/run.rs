@@ -3,15 +3,17 @@
 use crate::{
     boot::command_line::{CommandLine, Fault},
     console::{self, input},
-    cpu::{local, park, timer},
+    cpu::{local, park, startup, timer, watchdog},
     files, info, panic,
     platform::MACHINE,
-    selftest, warn,
+    selftest, time,
+    unwind::Cursor,
+    warn,
 };
 use alloc::vec::Vec;
 use core::{
     fmt::{self, Write},
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 use spin::Once;
 use vua::engine::{Engine, Options};
@@ -86,6 +88,7 @@ fn load() -> Work {
         return complain(format_args!("{path}: not enough memory"));
     };
     ENGINE.call_once(|| engine);
+    watchdog::on_watch(|cpu| ENGINE.get().is_some_and(|engine| engine.watch(cpu)));
     timer::on_heartbeat(|cpu| with_engine(|engine| engine.beat(cpu)));
     input::on_events(
         || with_engine(Engine::input_arrived),
@@ -118,6 +121,9 @@ impl Write for Errors {
 
 /// Core 0, from bring-up to the machine's end.
 pub(crate) fn boot_core(words: CommandLine) -> ! {
+    if words.settle {
+        settle();
+    }
     let status = worker(0);
     if words.files {
         files::send();
@@ -133,6 +139,22 @@ pub(crate) fn boot_core(words: CommandLine) -> ! {
     console::exit(status.clamp(0, 127) as u8);
     // A PC without an exit device: stay, quietly.
     stay()
+}
+
+/// Waits until every other core waits for tasks, so that the end of the boot can be told.
+fn settle() {
+    for cpu in 1..local::all().len() {
+        while !(startup::has_left(cpu) && park::is_halted(cpu)) {
+            park::park(Some(time::now() + 200_000));
+        }
+    }
+    // Read when the last of them was seen, so up to a fifth of a millisecond late.
+    let microseconds = time::now() / 1000;
+    info!(
+        "settled: all cores wait for tasks after {}.{} ms",
+        microseconds / 1000,
+        microseconds / 100 % 10
+    );
 }
 
 /// Every other core.
@@ -153,7 +175,7 @@ fn stay() -> ! {
 /// What each core runs; returns on every core when the work has ended, with the machine's exit status.
 fn worker(cpu: usize) -> i32 {
     match FAULT.get().copied().flatten() {
-        Some((fault, core)) if core == cpu => commit(fault),
+        Some((fault, core)) if core == cpu || fault == Fault::Every => commit(fault),
         // The machine must not end before the fault has come. The report ends it.
         Some(_) if cpu == 0 => loop {
             park::park(None);
@@ -197,7 +219,39 @@ fn commit(fault: Fault) {
         // SAFETY: this faults and does not go on.
         Fault::Opcode => unsafe { asm!("ud2", options(nostack)) },
         Fault::Panic => panic!("asked for on the command line"),
-        Fault::Nested => panic::stop(&FaultingReport),
+        Fault::Nested => panic::stop(&FaultingReport, Cursor::here()),
+        // SAFETY: neither the page fault nor the general protection fault that comes of it has a gate in so short a table, so
+        // the processor delivers a double fault, whose gate is the last: this does not go on.
+        Fault::Double => unsafe {
+            interrupts::disable();
+            let mut table = x86_64::instructions::tables::sidt();
+            table.limit = 9 * 16 - 1;
+            x86_64::instructions::tables::lidt(&table);
+            asm!("mov {0}, [{0}]", inout(reg) 8u64 => _, options(nostack));
+        },
+        Fault::Nmi => {
+            let this = local::current();
+            // SAFETY: there is a handler, which reports it.
+            this.with_apic(|apic| unsafe { apic.send_nmi(this.apic_id()) });
+            loop {
+                hlt();
+            }
+        }
+        Fault::Stuck => {
+            interrupts::disable();
+            loop {
+                core::hint::spin_loop();
+            }
+        }
+        Fault::Every => {
+            static READY: AtomicUsize = AtomicUsize::new(0);
+            let cores = local::all().len();
+            READY.fetch_add(1, Ordering::AcqRel);
+            while READY.load(Ordering::Acquire) < cores {
+                core::hint::spin_loop();
+            }
+            panic!("on all cores at once")
+        }
     }
 }
 

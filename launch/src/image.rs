@@ -1,13 +1,18 @@
-//! The boot image that the direct loader takes: a ustar archive of two members, `kernel` (its ELF file) and
-//! `boot.tar` (the boot archive, which the kernel sees as its one module).
+//! The boot image that the direct loader takes: a ustar archive of three members, `kernel` (its ELF file), `boot.tar` (the
+//! boot archive) and `kernel.symbols` (see [`crate::symbols`]); the kernel sees the latter two as its modules.
 
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Writes the image to `path` and returns its size in bytes. `archive` is the boot archive, if there is to be one.
-pub fn write(path: &Path, kernel: &Path, archive: Option<&[u8]>) -> Result<u64, Box<dyn Error>> {
+/// Writes the image to `path` and returns its size in bytes. `archive` is the boot archive, if there is to be one, and `symbols` the kernel's.
+pub fn write(
+    path: &Path,
+    kernel: &Path,
+    archive: Option<&[u8]>,
+    symbols: &[u8],
+) -> Result<u64, Box<dyn Error>> {
     let kernel =
         fs::read(kernel).map_err(|error| format!("cannot read {}: {error}", kernel.display()))?;
     let mut builder = tar::Builder::new(BufWriter::new(File::create(path)?));
@@ -15,6 +20,7 @@ pub fn write(path: &Path, kernel: &Path, archive: Option<&[u8]>) -> Result<u64, 
     if let Some(archive) = archive {
         append(&mut builder, "boot.tar", archive)?;
     }
+    append(&mut builder, "kernel.symbols", symbols)?;
     builder.into_inner()?.flush()?;
     Ok(fs::metadata(path)?.len())
 }

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use crate::archive::Archive;
 use crate::options::Iso;
-use crate::{Installation, say};
+use crate::{Installation, say, symbols};
 
 /// What an image needs of a binary release, and where it goes in the image.
 const LIMINE_FILES: [(&str, &str); 4] = [
@@ -128,6 +128,10 @@ pub fn build(
         fs::write(root.join("boot/boot.tar"), archive)?;
     }
     fs::write(
+        root.join("boot/kernel.symbols"),
+        symbols::of(&installation.kernel)?,
+    )?;
+    fs::write(
         root.join("boot/limine/limine.conf"),
         configuration(append, archive.is_some()),
     )?;
@@ -182,7 +186,8 @@ fn configuration(append: &str, module: bool) -> String {
          \x20   path: boot():/boot/kernel\n\
          \x20   kernel_path: boot():/boot/kernel\n\
          \x20   cmdline: {append}\n\
-         {module}"
+         {module}\
+         \x20   module_path: boot():/boot/kernel.symbols\n"
     )
 }
 

@@ -141,6 +141,11 @@ impl Machine {
             command.arg("-chardev").arg(file_backend("files", path));
             add_port(&mut command, "files", 0x12, ",vectors=0");
         }
+        // Identifiers above 254 take x2APIC mode, and interrupts from devices to them a remapping unit.
+        if self.cpus > 255 {
+            command.args(["-machine", "kernel-irqchip=split"]);
+            command.args(["-device", "intel-iommu,intremap=on,eim=on"]);
+        }
         if self.gdb {
             command.args(["-S", "-gdb", &format!("tcp:{GDB}")]);
         }

@@ -16,6 +16,7 @@ mod iso;
 mod machine;
 mod options;
 mod returned;
+mod symbols;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -98,7 +99,12 @@ fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
         }
     } else {
         let path = scratch.path().join("boot.img");
-        let size = image::write(&path, &installation.kernel, archive)?;
+        let size = image::write(
+            &path,
+            &installation.kernel,
+            archive,
+            &symbols::of(&installation.kernel)?,
+        )?;
         run.memory.check_image(size)?;
         Boot::Direct {
             loader: installation.loader.clone(),

@@ -288,11 +288,11 @@ fn append_words(words: &mut Vec<String>, text: &str) {
 }
 
 fn parse_cpus(text: &str) -> Result<u32, String> {
-    // 255: the most that QEMU's q35 takes without an interrupt remapping unit, which x2APIC IDs above need.
+    // 288: the most that QEMU's q35 takes.
     text.parse()
         .ok()
-        .filter(|cpus| (1..=255).contains(cpus))
-        .ok_or_else(|| format!("--smp {text}: the number of cores is 1 to 255"))
+        .filter(|cpus| (1..=288).contains(cpus))
+        .ok_or_else(|| format!("--smp {text}: the number of cores is 1 to 288"))
 }
 
 fn parse_seconds(option: &str, text: &str) -> Result<Duration, String> {
@@ -373,7 +373,7 @@ mod tests {
     fn wrong_values_are_refused() {
         for arguments in [
             &["--smp", "0"][..],
-            &["--smp", "256"],
+            &["--smp", "289"],
             &["--smp", "two"],
             &["--timeout", "0"],
             &["--timeout", "-1"],

@@ -9,8 +9,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Seconds after which a machine is taken to hang. The slowest test takes about a tenth of this on two cores.
-pub const HANG_LIMIT: &str = "600";
+/// Seconds after which a machine is taken to hang. The slowest boot takes about half of this on two cores.
+pub const HANG_LIMIT: &str = "120";
 
 /// What a program left behind.
 #[derive(Debug)]

@@ -464,6 +464,18 @@ impl Engine {
             .post(cpu, smp::safepoint::HEARTBEAT);
     }
 
+    /// Asks core `cpu` for a safepoint, for a watchdog. Returns whether the core runs and has not passed the one that was asked for
+    /// last. Lock-free; callable from interrupt handlers of that core.
+    pub fn watch(&self, cpu: Cpu) -> bool {
+        let safepoints = self.scheduler.safepoints();
+        if !safepoints.is_running(cpu) {
+            return false;
+        }
+        let posted = safepoints.control(cpu).poll.load(Ordering::Relaxed);
+        safepoints.post(cpu, smp::safepoint::HEARTBEAT);
+        posted & smp::safepoint::HEARTBEAT != 0
+    }
+
     /// Tells that input has arrived or ended. Lock-free; callable from interrupt handlers.
     pub fn input_arrived(&self) {
         self.input.store(true, Ordering::Release);

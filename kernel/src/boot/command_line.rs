@@ -19,6 +19,14 @@ pub enum Fault {
     Panic,
     /// Fault while a fault is being reported.
     Nested,
+    /// A fault that cannot be delivered.
+    Double,
+    /// A non-maskable interrupt.
+    Nmi,
+    /// Run for ever with interrupts off.
+    Stuck,
+    /// Panic on every core at the same time.
+    Every,
 }
 
 /// What the command line asks for. Unknown words are for others (the loader, the launcher) and are passed over.
@@ -36,6 +44,10 @@ pub struct CommandLine {
     pub fault: Option<Fault>,
     /// `fault-core=N`: the core that commits the fault (0 unless given).
     pub fault_core: usize,
+    /// `watchdog=SECONDS`: the watchdog's limit, 0 for no watchdog.
+    pub watchdog: Option<u32>,
+    /// `settle`: begin the program only when all other cores wait for tasks, and log when that was.
+    pub settle: bool,
     /// `loader_tsc=HEX`: the time-stamp counter when the loader started.
     pub loader_tsc: Option<u64>,
 }
@@ -51,6 +63,7 @@ impl CommandLine {
                     "stats" => line.stats = true,
                     "files" => line.files = true,
                     "selftest" => line.selftest = true,
+                    "settle" => line.settle = true,
                     _ => {}
                 },
                 Some(("fault", name)) => {
@@ -63,12 +76,17 @@ impl CommandLine {
                         "opcode" => Some(Fault::Opcode),
                         "panic" => Some(Fault::Panic),
                         "nested" => Some(Fault::Nested),
+                        "double" => Some(Fault::Double),
+                        "nmi" => Some(Fault::Nmi),
+                        "stuck" => Some(Fault::Stuck),
+                        "every" => Some(Fault::Every),
                         _ => line.fault,
                     }
                 }
                 Some(("fault-core", number)) => {
                     line.fault_core = number.parse().unwrap_or(line.fault_core)
                 }
+                Some(("watchdog", number)) => line.watchdog = number.parse().ok().or(line.watchdog),
                 Some(("loader_tsc", number)) => {
                     let digits = number.strip_prefix("0x").unwrap_or(number);
                     line.loader_tsc = u64::from_str_radix(digits, 16).ok();
@@ -88,7 +106,7 @@ mod tests {
     fn reads_words() {
         assert_eq!(CommandLine::parse(""), CommandLine::default());
         let line = CommandLine::parse(
-            "  quiet stats\tfiles loader_tsc=1f fault=text-write fault-core=3 colour=blue selftest ",
+            "  quiet stats\tfiles loader_tsc=1f fault=text-write fault-core=3 colour=blue selftest watchdog=3 settle",
         );
         assert_eq!(
             line,
@@ -99,6 +117,8 @@ mod tests {
                 selftest: true,
                 fault: Some(Fault::TextWrite),
                 fault_core: 3,
+                watchdog: Some(3),
+                settle: true,
                 loader_tsc: Some(0x1f),
             }
         );

@@ -3,7 +3,7 @@
 use super::{command_line::CommandLine, phases::Phases, requests};
 use crate::{
     console,
-    cpu::{self, features, local, park, startup, timer},
+    cpu::{self, features, local, park, startup, timer, watchdog},
     files, info,
     memory::{
         self,
@@ -12,9 +12,9 @@ use crate::{
         space,
         stacks::{Purpose, Stacks},
     },
-    run, screen, time, warn,
+    run, screen, symbols, time, warn,
 };
-use core::{arch::global_asm, cell::UnsafeCell, ptr::NonNull};
+use core::{arch::global_asm, cell::UnsafeCell, ops::Range, ptr::NonNull};
 use drivers::{acpi::Machine, apic::io::IoApic, hpet::Hpet, pic, rtc, tsc};
 use requests::BootInformation;
 
@@ -146,6 +146,10 @@ extern "sysv64" fn second() -> ! {
         features::initialise();
         startup::set_boot_stacks(stacks);
     }
+    if let Some(range) = boot.symbols.clone() {
+        // SAFETY: the loader's own answer.
+        symbols::initialise(unsafe { module(range) });
+    }
     let words = CommandLine::parse(boot.command_line());
     // SAFETY: the root pointer is what the loader gave.
     let machine = boot
@@ -213,11 +217,8 @@ extern "sysv64" fn second() -> ! {
     }
     console::find_consoles();
     screen::initialise(boot.screen);
-    files::archive::open(boot.archive.clone().map(|range| {
-        let bytes = (range.end - range.start) as usize;
-        // SAFETY: the module stays where the loader put it: its memory is never given to the allocator, and nobody writes it.
-        unsafe { core::slice::from_raw_parts(memory::direct::reach::<u8>(range.start), bytes) }
-    }));
+    // SAFETY: the loader's own answer.
+    files::archive::open(boot.archive.clone().map(|range| unsafe { module(range) }));
     phases.end("devices");
 
     // SAFETY: the loader's memory is still there, and this is done once.
@@ -230,11 +231,25 @@ extern "sysv64" fn second() -> ! {
     }
     phases.end("reclaim");
     phases.log();
+    if let Some(seconds) = words.watchdog {
+        watchdog::set_limit(seconds);
+    }
     x86_64::instructions::interrupts::enable();
     run::prepare(&words);
     console::input::start();
     startup::release_others();
     run::boot_core(words)
+}
+
+/// A module's bytes.
+///
+/// # Safety
+/// The range is that of a module. It stays where the loader put it: its memory is never given to the allocator, and nobody
+/// writes it.
+unsafe fn module(range: Range<u64>) -> &'static [u8] {
+    let bytes = (range.end - range.start) as usize;
+    // SAFETY: the caller's promise; the direct map covers modules.
+    unsafe { core::slice::from_raw_parts(memory::direct::reach::<u8>(range.start), bytes) }
 }
 
 /// Lets the serial ports' interrupts come to this core.
@@ -277,6 +292,6 @@ pub(crate) extern "sysv64" fn other(this: NonNull<local::Local>) -> ! {
     }
     startup::arrive(this);
     x86_64::instructions::interrupts::enable();
-    startup::wait_for_release();
+    startup::wait_for_release(this);
     run::other_core(this.index())
 }

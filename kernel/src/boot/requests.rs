@@ -80,6 +80,8 @@ pub struct BootInformation {
     pub root_pointer: Option<u64>,
     /// The boot archive.
     pub archive: Option<Range<u64>>,
+    /// The kernel's symbols.
+    pub symbols: Option<Range<u64>>,
     /// The framebuffer.
     pub screen: Option<Screen>,
     /// Seconds since 1970 when the loader ran.
@@ -115,6 +117,7 @@ impl BootInformation {
             image: 0,
             root_pointer: None,
             archive: None,
+            symbols: None,
             screen: None,
             date: None,
             cores: (1, 0),
@@ -204,11 +207,22 @@ pub(super) unsafe fn read(boot: &mut BootInformation, map: &mut MemoryMap) {
     boot.root_pointer = boot
         .root_pointer
         .map(|address| physical(address).unwrap_or(address));
-    boot.archive = MODULES.get_response().and_then(|answer| {
-        let module = answer.modules().first()?;
-        let start = physical(module.addr().addr() as u64)?;
-        Some(start..start + module.size())
-    });
+    for module in MODULES
+        .get_response()
+        .into_iter()
+        .flat_map(|answer| answer.modules())
+    {
+        let Some(start) = physical(module.addr().addr() as u64) else {
+            continue;
+        };
+        // The first of each kind counts.
+        let place = if module.path().to_bytes().ends_with(b".symbols") {
+            &mut boot.symbols
+        } else {
+            &mut boot.archive
+        };
+        place.get_or_insert(start..start.saturating_add(module.size()));
+    }
     boot.screen = FRAMEBUFFER.get_response().and_then(|answer| {
         let screen = answer
             .framebuffers()

@@ -4,6 +4,8 @@ use super::{interrupts::Frame, local};
 use crate::{
     memory::{VUA, VUA_END, image, stacks},
     panic,
+    symbols::Place,
+    unwind::Cursor,
 };
 use core::{fmt, sync::atomic::Ordering};
 use x86_64::registers::control::Cr2;
@@ -13,6 +15,7 @@ fn name(vector: u64) -> &'static str {
     match vector {
         0 => "divide error",
         1 => "debug exception",
+        2 => "non-maskable interrupt",
         3 => "breakpoint",
         4 => "overflow",
         5 => "bound range exceeded",
@@ -38,7 +41,7 @@ fn name(vector: u64) -> &'static str {
 }
 
 /// Reports the exception and ends the machine.
-pub(super) fn report(frame: &Frame) -> ! {
+pub(crate) fn report(frame: &Frame) -> ! {
     // Before anything else, because anything else may fault again.
     match local::current().faults.fetch_add(1, Ordering::Relaxed) {
         0 => {}
@@ -50,7 +53,7 @@ pub(super) fn report(frame: &Frame) -> ! {
         _ => panic::give_up(),
     }
     let address = Cr2::read_raw();
-    panic::stop(&Report { frame, address })
+    panic::stop(&Report { frame, address }, Cursor::interrupted(frame))
 }
 
 /// What an exception's report says.
@@ -63,7 +66,7 @@ struct Report<'a> {
 impl fmt::Display for Report<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let frame = self.frame;
-        write!(out, "{} at {:#x}", name(frame.vector), frame.rip)?;
+        write!(out, "{} at {}", name(frame.vector), Place::of(frame.rip))?;
         match frame.vector {
             14 => write!(
                 out,
@@ -104,8 +107,7 @@ impl fmt::Display for Report<'_> {
             out,
             "  r13 {:016x}  r14 {:016x}  r15 {:016x}",
             frame.r13, frame.r14, frame.r15
-        )?;
-        panic::Callers { stack: frame.rsp }.fmt(out)
+        )
     }
 }
 

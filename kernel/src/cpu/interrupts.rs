@@ -4,7 +4,7 @@
 //! red zone may be in use. The common path saves all general registers and, with `fxsave64`, the vector registers: the
 //! kernel is compiled for SSE, and handlers use it like everything else. Nothing uses wider registers.
 
-use super::{descriptors::CODE, faults, flush, local, park, timer, vector};
+use super::{descriptors::CODE, faults, flush, local, park, timer, vector, watchdog};
 use crate::{console, memory::stacks::Purpose, panic};
 use core::{arch::global_asm, sync::atomic::Ordering};
 use x86_64::{
@@ -183,9 +183,10 @@ extern "sysv64" fn handle(frame: &Frame) {
         }
         other => {
             match other {
-                vector::TIMER => timer::interrupt(this),
+                vector::TIMER => timer::interrupt(this, frame),
                 vector::WAKE => park::interrupt(this),
                 vector::FLUSH => flush(this),
+                vector::WATCH => watchdog::interrupt(this, frame),
                 vector::COM1 | vector::COM2 | vector::CONSOLE => console::input::interrupt(),
                 vector::ERROR => {
                     let errors = this.with_apic(|apic| apic.take_errors());

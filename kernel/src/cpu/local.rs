@@ -1,11 +1,13 @@
 //! What each core has of its own, reached through the GS segment.
 
-use super::{descriptors::Descriptors, timer::Timers};
+use super::{descriptors::Descriptors, timer::Timers, watchdog::Watched};
+use crate::unwind::Cursor;
 use core::{
     cell::UnsafeCell,
     sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 use drivers::apic::local::LocalApic;
+use spin::Once;
 use x86_64::{VirtAddr, instructions::interrupts, registers::model_specific::GsBase};
 
 /// Where a core stands between the loader and its work. Only ever moves forward.
@@ -18,6 +20,8 @@ pub enum Stage {
     Online = 1,
     /// Did not come up in time, and must halt if it ever does.
     Abandoned = 2,
+    /// Released by the boot core.
+    Working = 3,
 }
 
 /// A core's data. Fields that others read or write are atomic; the rest is the core's own.
@@ -36,6 +40,10 @@ pub struct Local {
     pub(super) stage: AtomicU32,
     /// How many faults are being reported: tested first by every fault, so that a nested one cannot recur for ever.
     pub(crate) faults: AtomicU32,
+    /// Where it was when a panic stopped it.
+    pub(crate) stopped: Once<Cursor>,
+    /// What it knows of the watchdog's questions.
+    pub(super) watched: Watched,
     /// Wake token and halt state; see `park`.
     pub(super) token: AtomicU32,
     /// The epoch in which it last flushed its translations.
@@ -91,6 +99,8 @@ impl Local {
             apic_id: AtomicU32::new(apic_id),
             stage: AtomicU32::new(Stage::Absent as u32),
             faults: AtomicU32::new(0),
+            stopped: Once::new(),
+            watched: Watched::new(),
             token: AtomicU32::new(0),
             flushed: AtomicU64::new(0),
             counters: Counters::new(),
@@ -163,7 +173,8 @@ impl Local {
 
     /// Whether the core takes interrupts.
     pub fn online(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == Stage::Online as u32
+        let stage = self.stage.load(Ordering::Acquire);
+        stage == Stage::Online as u32 || stage == Stage::Working as u32
     }
 }
 

@@ -8,6 +8,7 @@ pub mod local;
 pub mod park;
 pub mod startup;
 pub mod timer;
+pub mod watchdog;
 
 use crate::memory;
 use core::sync::atomic::Ordering;
@@ -29,6 +30,8 @@ pub mod vector {
     pub const WAKE: u8 = 0xe1;
     /// Asks for a flush of the translation cache.
     pub const FLUSH: u8 = 0xe2;
+    /// Asks whether the core still takes interrupts.
+    pub const WATCH: u8 = 0xe3;
     /// Local APIC errors.
     pub const ERROR: u8 = 0xfe;
     /// Spurious interrupts.

@@ -19,7 +19,7 @@
 use super::{
     features,
     local::{self, Local},
-    timer, vector,
+    timer, vector, watchdog,
 };
 use crate::time;
 use core::{
@@ -79,6 +79,7 @@ pub fn park(deadline: Option<u64>) {
         }
     }
     this.token.swap(EMPTY, Ordering::Acquire);
+    watchdog::core_runs();
     interrupts::enable();
 }
 

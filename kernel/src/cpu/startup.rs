@@ -16,7 +16,7 @@
 use super::{
     descriptors, features,
     local::{self, BOOT, Local, Stage},
-    park, vector,
+    park, vector, watchdog,
 };
 use crate::{
     boot::{
@@ -253,9 +253,7 @@ const PATIENCE_NANOSECONDS: u64 = 20_000_000_000;
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
 
 /// Starts all other cores and waits for them. Returns whether all that the loader listed came up.
-///
-/// # Panics
-/// When there is no memory for their stacks.
+/// Where there is no memory for the stacks of all, the rest stay halted.
 ///
 /// # Safety
 /// Called once, by the boot core, while the loader's memory is intact.
@@ -263,6 +261,7 @@ pub(crate) unsafe fn start_others(boot: &BootInformation) -> bool {
     let start = time::now();
     let mut locals: Vec<&'static Local> = alloc::vec![&BOOT];
     let mut cores = Vec::new();
+    let mut complete = true;
     // SAFETY: the caller's promise.
     for cpu in unsafe { requests::cores(boot) } {
         // SAFETY: the protocol's structure, which only its atomic fields change.
@@ -271,7 +270,15 @@ pub(crate) unsafe fn start_others(boot: &BootInformation) -> bool {
             continue;
         }
         let slot = locals.len();
-        let stacks = Stacks::new(slot).expect("no memory for stacks");
+        // Its share of memory must leave something for the others and for programs.
+        let Ok(stacks) = Stacks::new(slot) else {
+            warn!(
+                "no memory for the stacks of {} cores: they stay halted",
+                boot.cores.0 - slot
+            );
+            complete = false;
+            break;
+        };
         let local = Box::leak(Box::new(Local::new(slot, cpu.lapic_id)));
         local
             .stack
@@ -312,11 +319,11 @@ pub(crate) unsafe fn start_others(boot: &BootInformation) -> bool {
             }
         }
     }
-    let complete = all.len() == cores.len() + 1;
+    complete &= all.len() == cores.len() + 1;
     info!(
         "cores: {} of {} up in {} us",
         all.len(),
-        cores.len() + 1,
+        boot.cores.0,
         (time::now() - start) / 1000
     );
     local::set_all(Vec::leak(all));
@@ -362,11 +369,18 @@ pub(crate) fn release_others() {
     for index in 1..local::all().len() {
         park::unpark(index);
     }
+    watchdog::start();
 }
 
 /// Parks until the boot core releases all cores.
-pub(crate) fn wait_for_release() {
+pub(crate) fn wait_for_release(this: &Local) {
     while !RELEASED.load(Ordering::Acquire) {
         park::park(None);
     }
+    this.stage.store(Stage::Working as u32, Ordering::Release);
+}
+
+/// Whether core `cpu` has gone on after its release.
+pub(crate) fn has_left(cpu: usize) -> bool {
+    local::all()[cpu].stage.load(Ordering::Acquire) == Stage::Working as u32
 }

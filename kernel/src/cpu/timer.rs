@@ -1,11 +1,13 @@
-//! The local timer of a core: one shot, for whichever comes first of its heartbeat and its deadline in `park`.
+//! The local timer of a core: one shot, for whichever comes first of its heartbeat, its deadline in `park`, and its turn as a
+//! watchdog.
 //!
 //! The timer is only ever moved forward: setting an earlier deadline programs it, a later one waits until it fires and is then
 //! programmed. So it may fire once for nothing, and never ticks on its own.
 
 use super::{
+    interrupts::Frame,
     local::{self, Local},
-    vector,
+    vector, watchdog,
 };
 use crate::time;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -22,6 +24,8 @@ pub(super) struct Timers {
     heartbeat: AtomicU64,
     /// When the core wants to be woken. Its own.
     wake: AtomicU64,
+    /// When it is to look after other cores. Written by any core.
+    watch: AtomicU64,
     /// What the hardware is programmed for. Its own.
     programmed: AtomicU64,
 }
@@ -31,6 +35,7 @@ impl Timers {
         Self {
             heartbeat: AtomicU64::new(NEVER),
             wake: AtomicU64::new(NEVER),
+            watch: AtomicU64::new(NEVER),
             programmed: AtomicU64::new(NEVER),
         }
     }
@@ -84,11 +89,20 @@ pub(crate) fn calibrate(this: &Local) -> Option<u64> {
 /// # Panics
 /// When there is no such core.
 pub fn heartbeat(cpu: usize, nanoseconds: u64) {
-    let target = local::all()[cpu];
+    set(local::all()[cpu], |timers| &timers.heartbeat, nanoseconds);
+}
+
+/// Asks core `target` to look after other cores after `nanoseconds`.
+pub(super) fn watch(target: &Local, nanoseconds: u64) {
+    set(target, |timers| &timers.watch, nanoseconds);
+}
+
+/// Sets one of a core's deadlines to a time from now, and has the core's timer programmed for it.
+fn set(target: &Local, which: fn(&Timers) -> &AtomicU64, nanoseconds: u64) {
     let due = time::now().saturating_add(nanoseconds).min(NEVER - 1);
     interrupts::without_interrupts(|| {
         let this = local::current();
-        target.timers.heartbeat.store(due, Ordering::Release);
+        which(&target.timers).store(due, Ordering::Release);
         if core::ptr::eq(this, target) {
             program(this);
         } else {
@@ -111,7 +125,8 @@ fn program(this: &Local) {
     let next = timers
         .heartbeat
         .load(Ordering::Acquire)
-        .min(timers.wake.load(Ordering::Relaxed));
+        .min(timers.wake.load(Ordering::Relaxed))
+        .min(timers.watch.load(Ordering::Acquire));
     if next >= timers.programmed.load(Ordering::Relaxed) {
         return;
     }
@@ -127,8 +142,8 @@ fn program(this: &Local) {
     });
 }
 
-/// The timer interrupt, or another core's request to look at the heartbeat.
-pub(super) fn interrupt(this: &Local) {
+/// The timer interrupt, or another core's request to look at the deadlines that it set.
+pub(super) fn interrupt(this: &Local, frame: &Frame) {
     let timers = &this.timers;
     this.counters.ticks.fetch_add(1, Ordering::Relaxed);
     timers.programmed.store(NEVER, Ordering::Relaxed);
@@ -147,6 +162,15 @@ pub(super) fn interrupt(this: &Local) {
             let poll = unsafe { core::mem::transmute::<*mut (), fn(usize)>(poll) };
             poll(this.index());
         }
+    }
+    let turn = timers.watch.load(Ordering::Acquire);
+    if turn <= now
+        && timers
+            .watch
+            .compare_exchange(turn, NEVER, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    {
+        watchdog::check(this, frame);
     }
     program(this);
 }

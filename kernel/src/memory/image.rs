@@ -9,6 +9,8 @@ unsafe extern "C" {
     static text_end: u8;
     static rodata_start: u8;
     static rodata_end: u8;
+    static unwind_start: u8;
+    static unwind_end: u8;
     static data_start: u8;
     static data_end: u8;
     static image_end: u8;
@@ -39,6 +41,11 @@ pub fn text() -> Range<u64> {
 /// Constants.
 pub fn rodata() -> Range<u64> {
     segment!(rodata_start, rodata_end)
+}
+
+/// The unwind tables (`.eh_frame`), among the constants.
+pub fn unwind_tables() -> Range<u64> {
+    segment!(unwind_start, unwind_end)
 }
 
 /// Variables.
