@@ -6,7 +6,7 @@
 //! path. Who may use a device at once, and whether interrupts are off meanwhile, is the caller's business; each
 //! type says what it needs.
 //!
-//! May use: `x86_64`, `x2apic`, `raw-cpuid`, `acpi`.
+//! May use: `x86_64`, `x2apic`, `raw-cpuid`.
 //!
 //! Invariants that hold everywhere in this crate:
 //! - a constructor is `unsafe` when the caller vouches for an address; after that, methods are safe unless they can break

@@ -1,6 +1,30 @@
 //! The processor's random number generator.
 
-use core::arch::x86_64::{_rdrand64_step, _rdtsc};
+use core::arch::x86_64::{_rdrand64_step, _rdseed64_step, _rdtsc};
+
+/// Whether this processor has `RDSEED`.
+pub fn seed_available() -> bool {
+    raw_cpuid::CpuId::new()
+        .get_extended_feature_info()
+        .is_some_and(|features| features.has_rdseed())
+}
+
+/// 64 bits from `RDSEED`, the source of entropy itself, or `None` when a hundred tries gave none: it may be exhausted by others
+/// (Intel SDM volume 1, section 7.3.17.2, which asks for a pause between tries).
+///
+/// # Safety
+/// [`seed_available`] is true.
+#[target_feature(enable = "rdseed")]
+pub unsafe fn rdseed() -> Option<u64> {
+    let mut value = 0;
+    for _ in 0..100 {
+        if _rdseed64_step(&mut value) == 1 {
+            return Some(value);
+        }
+        core::hint::spin_loop();
+    }
+    None
+}
 
 /// Whether this processor has `RDRAND`.
 pub fn available() -> bool {

@@ -28,6 +28,7 @@ pub mod files;
 pub mod memory;
 pub mod panic;
 pub mod platform;
+pub mod power;
 pub mod run;
 pub mod screen;
 pub mod selftest;

@@ -76,6 +76,12 @@ impl Platform for Machine {
     }
 
     fn entropy(&self) -> u64 {
+        if random::seed_available() {
+            // SAFETY: the processor has the instruction.
+            if let Some(value) = unsafe { random::rdseed() } {
+                return value;
+            }
+        }
         if random::available() {
             // SAFETY: the processor has the instruction.
             if let Some(value) = unsafe { random::rdrand() } {

@@ -6,7 +6,7 @@ use crate::{
     cpu::{local, park, startup, timer, watchdog},
     files, info, panic,
     platform::MACHINE,
-    selftest, time,
+    power, selftest, time,
     unwind::Cursor,
     warn,
 };
@@ -136,9 +136,7 @@ pub(crate) fn boot_core(words: CommandLine) -> ! {
     info!("ended with status {status}");
     // The exit device has seven bits for it. Larger ones are the engine's own (130 for a cancelled program), which whoever
     // caused them knows.
-    console::exit(status.clamp(0, 127) as u8);
-    // A PC without an exit device: stay, quietly.
-    stay()
+    power::end(words.end, status.clamp(0, 127) as u8)
 }
 
 /// Waits until every other core waits for tasks, so that the end of the boot can be told.
@@ -161,15 +159,7 @@ fn settle() {
 pub(crate) fn other_core(cpu: usize) -> ! {
     worker(cpu);
     // Core 0 ends the machine.
-    stay()
-}
-
-/// Halts for good. NMIs, of a panic elsewhere, are still taken.
-fn stay() -> ! {
-    loop {
-        interrupts::disable();
-        hlt();
-    }
+    power::stay()
 }
 
 /// What each core runs; returns on every core when the work has ended, with the machine's exit status.

@@ -3,7 +3,7 @@
 
 use crate::{
     console,
-    cpu::{local, park, timer},
+    cpu::{features, local, park, timer},
     files, info,
     memory::{self, space},
     platform::MACHINE,
@@ -37,6 +37,9 @@ pub(crate) fn run(cpu: usize) -> i32 {
         written_files();
         output();
     }
+    if let Err(name) = features::check_protections() {
+        check!(false, "core {cpu} runs without {name}");
+    }
     barrier(0);
     map_on_all_cores(cpu);
     barrier(1);
@@ -44,6 +47,7 @@ pub(crate) fn run(cpu: usize) -> i32 {
     barrier(2);
     if cpu == 0 {
         halted_core_needs_one_interrupt(cores);
+        halted_cores_do_not_tick(cores);
         DONE.store(true, Ordering::Release);
         (1..cores).for_each(|other| MACHINE.unpark(other));
     } else {
@@ -297,6 +301,31 @@ fn token_ring(cpu: usize, cores: usize) {
             laps * cores as u64
         );
     }
+}
+
+/// A core that nobody needs takes no interrupt, and no timer's. (The first two have the watchdog's timer.)
+fn halted_cores_do_not_tick(cores: usize) {
+    if cores < 3 {
+        return;
+    }
+    let events = || {
+        let counters = &local::all()[2].counters;
+        let ticks = counters.ticks.load(Ordering::Relaxed);
+        (ticks, counters.halts.load(Ordering::Relaxed))
+    };
+    while !park::is_halted(2) {
+        core::hint::spin_loop();
+    }
+    let before = events();
+    let deadline = time::now() + 30_000_000;
+    while time::now() < deadline {
+        MACHINE.park(0, Some(deadline));
+    }
+    let after = events();
+    check!(
+        before == after,
+        "a halted core went from {before:?} to {after:?} ticks and halts"
+    );
 }
 
 /// A core that halts is woken by exactly one interrupt; a core that has its token already, by none.

@@ -106,7 +106,7 @@ fn try_kvm(installation: &Installation, scratch: &Path) -> Result<(Kvm, bool), B
         &path,
         &installation.kernel,
         Some(&Archive::of_text("trial.vua", "os.exit(0)\n").to_ustar()?),
-        &[],
+        None,
     )?;
     let machine = Machine {
         qemu: installation.qemu.clone(),

@@ -6,12 +6,12 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Writes the image to `path` and returns its size in bytes. `archive` is the boot archive, if there is to be one, and `symbols` the kernel's.
+/// Writes the image to `path` and returns its size in bytes. `archive` is the boot archive, if there is to be one, and `symbols` the kernel's, if there are any.
 pub fn write(
     path: &Path,
     kernel: &Path,
     archive: Option<&[u8]>,
-    symbols: &[u8],
+    symbols: Option<&[u8]>,
 ) -> Result<u64, Box<dyn Error>> {
     let kernel =
         fs::read(kernel).map_err(|error| format!("cannot read {}: {error}", kernel.display()))?;
@@ -20,7 +20,9 @@ pub fn write(
     if let Some(archive) = archive {
         append(&mut builder, "boot.tar", archive)?;
     }
-    append(&mut builder, "kernel.symbols", symbols)?;
+    if let Some(symbols) = symbols {
+        append(&mut builder, "kernel.symbols", symbols)?;
+    }
     builder.into_inner()?.flush()?;
     Ok(fs::metadata(path)?.len())
 }

@@ -127,13 +127,13 @@ pub fn build(
     if let Some(archive) = archive {
         fs::write(root.join("boot/boot.tar"), archive)?;
     }
-    fs::write(
-        root.join("boot/kernel.symbols"),
-        symbols::of(&installation.kernel)?,
-    )?;
+    let symbols = symbols::of(&installation.kernel);
+    if let Some(symbols) = &symbols {
+        fs::write(root.join("boot/kernel.symbols"), symbols)?;
+    }
     fs::write(
         root.join("boot/limine/limine.conf"),
-        configuration(append, archive.is_some()),
+        configuration(append, archive.is_some(), symbols.is_some()),
     )?;
 
     let mut xorriso = Command::new("xorriso");
@@ -171,12 +171,12 @@ pub fn build(
 
 /// Limine's configuration. Release 8 knows the kernel's path as `kernel_path`, later ones as `path`; each ignores the
 /// other.
-fn configuration(append: &str, module: bool) -> String {
-    let module = if module {
-        "    module_path: boot():/boot/boot.tar\n"
-    } else {
-        ""
+fn configuration(append: &str, archive: bool, symbols: bool) -> String {
+    let module = |there: bool, name: &str| {
+        let line = format!("    module_path: boot():/boot/{name}\n");
+        if there { line } else { String::new() }
     };
+    let modules = module(archive, "boot.tar") + &module(symbols, "kernel.symbols");
     format!(
         "timeout: 0\n\
          quiet: yes\n\
@@ -186,8 +186,7 @@ fn configuration(append: &str, module: bool) -> String {
          \x20   path: boot():/boot/kernel\n\
          \x20   kernel_path: boot():/boot/kernel\n\
          \x20   cmdline: {append}\n\
-         {module}\
-         \x20   module_path: boot():/boot/kernel.symbols\n"
+         {modules}"
     )
 }
 

@@ -99,12 +99,8 @@ fn boot_and_run(run: &Run) -> Result<u8, Box<dyn Error>> {
         }
     } else {
         let path = scratch.path().join("boot.img");
-        let size = image::write(
-            &path,
-            &installation.kernel,
-            archive,
-            &symbols::of(&installation.kernel)?,
-        )?;
+        let symbols = symbols::of(&installation.kernel);
+        let size = image::write(&path, &installation.kernel, archive, symbols.as_deref())?;
         run.memory.check_image(size)?;
         Boot::Direct {
             loader: installation.loader.clone(),

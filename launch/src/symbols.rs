@@ -18,6 +18,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::say;
 use addr2line::Context;
 use addr2line::gimli::{self, EndianSlice, RunTimeEndian};
 use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
@@ -26,19 +27,33 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 const BASE: u64 = 0xffff_ffff_8000_0000;
 const MAGIC: &[u8; 8] = b"VIRSYM1\0";
 
-/// The module for the kernel at `kernel`, remembered beside it for as long as it does not change.
-pub fn of(kernel: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
+/// The module for the kernel at `kernel`, remembered beside it for as long as it does not change. `None`, with a message, when it
+/// cannot be made: the kernel boots without.
+pub fn of(kernel: &Path) -> Option<Vec<u8>> {
+    made(kernel).unwrap_or_else(|error| {
+        say(&format!(
+            "no names of functions in reports of faults: {error}"
+        ));
+        None
+    })
+}
+
+fn made(kernel: &Path) -> Result<Option<Vec<u8>>, Box<dyn Error>> {
     let remembered = PathBuf::from(format!("{}.symbols", kernel.display()));
-    let made = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
-    let fresh = made(&remembered).zip(made(kernel));
+    let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    let fresh = time(&remembered).zip(time(kernel));
     if fresh.is_some_and(|(symbols, kernel)| symbols > kernel)
         && let Ok(bytes) = fs::read(&remembered)
         && bytes.starts_with(MAGIC)
     {
-        return Ok(bytes);
+        return Ok(Some(bytes));
     }
     let file =
         fs::read(kernel).map_err(|error| format!("cannot read {}: {error}", kernel.display()))?;
+    // What is no ELF file at all has no symbols to miss.
+    if !file.starts_with(b"\x7fELF") {
+        return Ok(None);
+    }
     let bytes = extract(&file).map_err(|error| format!("{}: {error}", kernel.display()))?;
     // In one step, because another run may read it now. Not fatal: the next run makes it again.
     let folder = kernel.parent().unwrap_or(Path::new("."));
@@ -47,7 +62,7 @@ pub fn of(kernel: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     {
         let _ = new.persist(&remembered);
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
 /// The strings, each once.

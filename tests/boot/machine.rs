@@ -40,6 +40,22 @@ fn it_checks_itself_in_little_and_in_much_memory() {
     checks_itself(&["--smp", "2", "--mem", "5G"]);
 }
 
+/// Without the exit device, a machine ends as its firmware's tables say, and QEMU with it.
+#[test]
+fn it_switches_itself_off_and_starts_anew() {
+    for (how, says) in [("off", "switching off"), ("reset", "starting anew")] {
+        let words = format!("end={how}");
+        let outcome = boot(&["--verbose", "--append", &words], &program("exit"), &["0"]);
+        let log = &outcome.error;
+        assert!(log.contains(says), "{log}");
+        assert!(
+            log.contains("without an exit status (QEMU: exit status: 0)"),
+            "{log}"
+        );
+        assert!(!log.contains("it is safe to switch off"), "{log}");
+    }
+}
+
 /// Commits a fault on this core of four while a program runs on all.
 fn fault(name: &str, core: usize) -> Outcome {
     let words = format!("fault={name} fault-core={core} watchdog=2");

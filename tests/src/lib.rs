@@ -5,6 +5,8 @@
 //! command, which `scripts/test boot` makes before. They run under TCG, which every host has. No test depends on how
 //! fast the machine is: [`HANG_LIMIT`] only ends one that hangs.
 
+pub mod gdb;
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

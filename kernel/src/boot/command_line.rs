@@ -1,5 +1,7 @@
 //! The words on the kernel's command line.
 
+use crate::power::End;
+
 /// A fault to commit on purpose once the machine is up, so that its report can be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -46,6 +48,8 @@ pub struct CommandLine {
     pub fault_core: usize,
     /// `watchdog=SECONDS`: the watchdog's limit, 0 for no watchdog.
     pub watchdog: Option<u32>,
+    /// `end=off|reset|halt`: how to end the machine, instead of through the exit device.
+    pub end: Option<End>,
     /// `settle`: begin the program only when all other cores wait for tasks, and log when that was.
     pub settle: bool,
     /// `loader_tsc=HEX`: the time-stamp counter when the loader started.
@@ -87,6 +91,14 @@ impl CommandLine {
                     line.fault_core = number.parse().unwrap_or(line.fault_core)
                 }
                 Some(("watchdog", number)) => line.watchdog = number.parse().ok().or(line.watchdog),
+                Some(("end", how)) => {
+                    line.end = match how {
+                        "off" => Some(End::Off),
+                        "reset" => Some(End::Reset),
+                        "halt" => Some(End::Halt),
+                        _ => line.end,
+                    }
+                }
                 Some(("loader_tsc", number)) => {
                     let digits = number.strip_prefix("0x").unwrap_or(number);
                     line.loader_tsc = u64::from_str_radix(digits, 16).ok();
@@ -106,7 +118,7 @@ mod tests {
     fn reads_words() {
         assert_eq!(CommandLine::parse(""), CommandLine::default());
         let line = CommandLine::parse(
-            "  quiet stats\tfiles loader_tsc=1f fault=text-write fault-core=3 colour=blue selftest watchdog=3 settle",
+            "  quiet stats\tfiles loader_tsc=1f fault=text-write fault-core=3 colour=blue selftest watchdog=3 settle end=off",
         );
         assert_eq!(
             line,
@@ -119,6 +131,7 @@ mod tests {
                 fault_core: 3,
                 watchdog: Some(3),
                 settle: true,
+                end: Some(End::Off),
                 loader_tsc: Some(0x1f),
             }
         );

@@ -7,15 +7,21 @@ use crate::{
     files, info,
     memory::{
         self,
-        map::MemoryMap,
+        map::{Kind, MemoryMap, Region},
         paging::{Access, Cache},
         space,
         stacks::{Purpose, Stacks},
     },
-    run, screen, symbols, time, warn,
+    power, run, screen, symbols, time, warn,
 };
+use alloc::vec::Vec;
 use core::{arch::global_asm, cell::UnsafeCell, ops::Range, ptr::NonNull};
-use drivers::{acpi::Machine, apic::io::IoApic, hpet::Hpet, pic, rtc, tsc};
+use drivers::{
+    acpi::{Machine, Memory},
+    apic::io::IoApic,
+    hpet::Hpet,
+    pic, rtc, tsc,
+};
 use requests::BootInformation;
 
 // SSE first: every line of Rust may use it. (Limine leaves CR0 and CR4 with nothing but paging, protection and PAE certain.)
@@ -151,10 +157,13 @@ extern "sysv64" fn second() -> ! {
         symbols::initialise(unsafe { module(range) });
     }
     let words = CommandLine::parse(boot.command_line());
-    // SAFETY: the root pointer is what the loader gave.
-    let machine = boot
-        .root_pointer
-        .and_then(|root| unsafe { Machine::read(root, space::map_table) }.ok());
+    let machine = boot.root_pointer.and_then(|root| {
+        let memory = Firmware(map);
+        Machine::read(root, &memory, &mut |text| warn!("ACPI: {text}"))
+    });
+    if let Some(power) = machine.and_then(|machine| machine.power) {
+        power::set(power);
+    }
     let hpet = machine
         .as_ref()
         .and_then(|machine| machine.hpet)
@@ -221,13 +230,22 @@ extern "sysv64" fn second() -> ! {
     files::archive::open(boot.archive.clone().map(|range| unsafe { module(range) }));
     phases.end("devices");
 
+    if let Some(machine) = &machine {
+        // SAFETY: the loader's memory is still there.
+        unsafe { compare_cores(machine, boot) };
+    }
     // SAFETY: the loader's memory is still there, and this is done once.
     let all_up = unsafe { startup::start_others(boot) };
     phases.end("cores");
     if all_up {
         // SAFETY: every core that the loader started is on the kernel's tables and stacks, and its answers were copied.
-        let bytes = unsafe { space::reclaim(map) };
+        let bytes = unsafe { space::reclaim(map, Kind::LoaderReclaimable) };
         info!("memory: {} KiB of the loader's reclaimed", bytes >> 10);
+    }
+    // SAFETY: the tables were read above, and what refers to them is used no more.
+    let bytes = unsafe { space::reclaim(map, Kind::AcpiTables) };
+    if bytes > 0 {
+        info!("memory: {} KiB of ACPI tables reclaimed", bytes >> 10);
     }
     phases.end("reclaim");
     phases.log();
@@ -250,6 +268,51 @@ unsafe fn module(range: Range<u64>) -> &'static [u8] {
     let bytes = (range.end - range.start) as usize;
     // SAFETY: the caller's promise; the direct map covers modules.
     unsafe { core::slice::from_raw_parts(memory::direct::reach::<u8>(range.start), bytes) }
+}
+
+/// Memory in which the firmware's tables may lie: what the memory map lists, or below 1 MiB. Elsewhere may be devices, whose
+/// registers a read changes, or nothing, or addresses that the processor does not have.
+struct Firmware<'a>(&'a MemoryMap);
+
+impl Memory for Firmware<'_> {
+    fn bytes(&self, physical: u64, length: usize) -> Option<&'static [u8]> {
+        let end = physical.checked_add(length as u64)?;
+        let listed = |region: &Region| {
+            region.kind != Kind::Framebuffer && region.start <= physical && end <= region.end
+        };
+        if end > 1 << 20 && !self.0.regions().iter().any(listed) {
+            return None;
+        }
+        let start = space::map_table(physical, length);
+        // SAFETY: just mapped, for good; firmware does not change its tables while the machine runs.
+        Some(unsafe { core::slice::from_raw_parts(start.as_ptr(), length) })
+    }
+}
+
+/// Compares the processors that the firmware lists with those that the loader does.
+///
+/// # Safety
+/// As for [`requests::cores`].
+unsafe fn compare_cores(machine: &Machine, boot: &BootInformation) {
+    let mut listed: Vec<u32> = machine.processors().collect();
+    // SAFETY: the caller's promise.
+    let cores = unsafe { requests::cores(boot) };
+    // SAFETY: the protocol's structures, in the loader's memory.
+    let ids = cores.map(|core| unsafe { core.as_ref() }.lapic_id);
+    let mut given: Vec<u32> = ids.collect();
+    listed.sort_unstable();
+    listed.dedup();
+    given.sort_unstable();
+    let missing = |of: &[u32], from: &[u32]| {
+        let missing = of.iter().filter(|id| from.binary_search(id).is_err());
+        missing.copied().collect::<Vec<_>>()
+    };
+    for id in missing(&listed, &given) {
+        warn!("the MADT lists a core with APIC identifier {id}, which the loader did not start");
+    }
+    for id in missing(&given, &listed) {
+        warn!("the loader started a core with APIC identifier {id}, which the MADT does not list");
+    }
 }
 
 /// Lets the serial ports' interrupts come to this core.

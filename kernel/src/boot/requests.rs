@@ -266,7 +266,8 @@ pub(super) unsafe fn read(boot: &mut BootInformation, map: &mut MemoryMap) {
             EntryType::USABLE => Kind::Usable,
             EntryType::BOOTLOADER_RECLAIMABLE => Kind::LoaderReclaimable,
             EntryType::EXECUTABLE_AND_MODULES => Kind::KernelAndModules,
-            EntryType::ACPI_RECLAIMABLE | EntryType::ACPI_NVS => Kind::Acpi,
+            EntryType::ACPI_RECLAIMABLE => Kind::AcpiTables,
+            EntryType::ACPI_NVS => Kind::AcpiStorage,
             EntryType::FRAMEBUFFER => Kind::Framebuffer,
             _ => Kind::Reserved,
         };

@@ -29,10 +29,59 @@ pub(crate) unsafe fn initialise() {
     unsafe {
         Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE));
         Cr0::update(|cr0| cr0.insert(Cr0Flags::WRITE_PROTECT));
-        Cr4::update(|cr4| cr4.insert(Cr4Flags::PAGE_GLOBAL));
+        Cr4::update(|cr4| cr4.insert(Cr4Flags::PAGE_GLOBAL | protections()));
         Msr::new(0x277).write(PAT);
         x86_64::instructions::tlb::flush_all();
     }
+}
+
+/// What this processor offers against running or reading what is not the kernel's: SMEP, SMAP and UMIP, though there is no user
+/// mode (a page that a fault in the tables made a user's would fault at once); and machine checks, which without this bit
+/// shut the machine down.
+fn protections() -> Cr4Flags {
+    let cpuid = raw_cpuid::CpuId::new();
+    let extended = cpuid.get_extended_feature_info();
+    let has = |test: fn(&raw_cpuid::ExtendedFeatures) -> bool| extended.as_ref().is_some_and(test);
+    let machine_checks = cpuid
+        .get_feature_info()
+        .is_some_and(|features| features.has_mce());
+    let mut flags = Cr4Flags::empty();
+    flags.set(
+        Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
+        has(|has| has.has_smep()),
+    );
+    flags.set(
+        Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION,
+        has(|has| has.has_smap()),
+    );
+    flags.set(
+        Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION,
+        has(|has| has.has_umip()),
+    );
+    flags.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, machine_checks);
+    flags
+}
+
+/// Checks that the calling core's protections are on: all that the processor has. Returns the first that is missing.
+pub fn check_protections() -> Result<(), &'static str> {
+    let checks = [
+        (
+            Efer::read().contains(EferFlags::NO_EXECUTE_ENABLE),
+            "no-execute",
+        ),
+        (
+            Cr0::read().contains(Cr0Flags::WRITE_PROTECT),
+            "write protection",
+        ),
+        (
+            Cr4::read().contains(protections()),
+            "SMEP, SMAP, UMIP or machine checks",
+        ),
+    ];
+    checks
+        .into_iter()
+        .find(|&(on, _)| !on)
+        .map_or(Ok(()), |(_, name)| Err(name))
 }
 
 /// Whether this machine is a virtual one (CPUID 1, ECX bit 31).

@@ -37,9 +37,12 @@ use core::{
     cell::UnsafeCell,
     mem::offset_of,
     ptr::NonNull,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
-use drivers::apic::local::{LocalApic, Vectors, xapic_page};
+use drivers::{
+    apic::local::{LocalApic, Vectors, xapic_page},
+    tsc,
+};
 use limine::mp::Cpu;
 use x86_64::instructions::{hlt, interrupts};
 
@@ -298,7 +301,15 @@ pub(crate) unsafe fn start_others(boot: &BootInformation) -> bool {
     }
     let expected = cores.len() as u32;
     while ARRIVED.load(Ordering::Acquire) < expected && time::now() - start < PATIENCE_NANOSECONDS {
+        LATEST.fetch_max(tsc::read(), Ordering::AcqRel);
         core::hint::spin_loop();
+    }
+    let behind = BEHIND.load(Ordering::Relaxed);
+    if behind > 0 {
+        warn!(
+            "the cores' time-stamp counters disagree by {} ns or more: times may run backwards between cores",
+            time::duration(behind)
+        );
     }
     let mut all = Vec::with_capacity(locals.len());
     for local in locals {
@@ -344,8 +355,26 @@ pub(crate) unsafe fn initialise_other(this: &'static Local) {
     }
 }
 
+/// The latest reading of any core's time-stamp counter, while cores come up.
+static LATEST: AtomicU64 = AtomicU64::new(0);
+/// The most ticks that a core's counter was found behind another's.
+static BEHIND: AtomicU64 = AtomicU64::new(0);
+
+/// Compares the calling core's time-stamp counter with the others': how far it is behind what one of them has read already.
+/// The boot core reads all the time meanwhile, so a difference of more than a few hundred ticks shows.
+fn compare_clocks() {
+    for _ in 0..8 {
+        // SAFETY: a fence has no preconditions. Without it the counter could be read late.
+        unsafe { core::arch::x86_64::_mm_lfence() };
+        let own = tsc::read();
+        let latest = LATEST.fetch_max(own, Ordering::AcqRel);
+        BEHIND.fetch_max(latest.saturating_sub(own), Ordering::Relaxed);
+    }
+}
+
 /// Counts the calling core as up; halts it for ever if it is too late.
 pub(crate) fn arrive(this: &Local) {
+    compare_clocks();
     let late = this.stage.compare_exchange(
         Stage::Absent as u32,
         Stage::Online as u32,

@@ -1,50 +1,56 @@
 //! The boot archive: a `ustar` module of the boot loader, indexed once and read in place.
 
+use super::ustar::{self, Damage};
 use crate::{info, warn};
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use spin::Once;
-use tar_no_std::TarArchiveRef;
 
 type Index = BTreeMap<String, &'static [u8]>;
 
 static INDEX: Once<Index> = Once::new();
 
-/// Indexes the archive. Without one, or with one that is damaged, there are no files to begin with.
+/// Indexes the archive. Without one there are no files to begin with; of one that is damaged, those before the damage.
 pub(crate) fn open(bytes: Option<&'static [u8]>) {
     INDEX.call_once(|| {
         let Some(bytes) = bytes else {
             warn!("no boot archive");
             return Index::new();
         };
-        match index(bytes) {
-            Ok(index) => {
-                info!(
-                    "boot archive: {} files, {} KiB",
-                    index.len(),
-                    bytes.len() >> 10
-                );
-                index
-            }
-            Err(error) => {
-                warn!("boot archive: {error}");
-                Index::new()
-            }
+        let (index, damage) = index(bytes);
+        if let Some(damage) = damage {
+            warn!("boot archive: {damage}; what lies behind is left out");
         }
+        info!(
+            "boot archive: {} files, {} KiB",
+            index.len(),
+            bytes.len() >> 10
+        );
+        index
     });
 }
 
-fn index(bytes: &'static [u8]) -> Result<Index, tar_no_std::CorruptDataError> {
+/// The files of an archive, and where it could not be read any further.
+fn index(bytes: &'static [u8]) -> (Index, Option<Damage>) {
     let mut index = Index::new();
-    // A loader may round a module's size up.
-    let whole = bytes.len() / 512 * 512;
-    for entry in TarArchiveRef::new(&bytes[..whole])?.entries() {
-        let name = entry.filename();
-        if let Some(name) = name.as_str().ok().and_then(super::normal) {
-            // Of members with one name the last counts, as in tar.
-            index.insert(name, entry.data());
+    let result = ustar::read(bytes, |member| {
+        let mut name = Vec::with_capacity(member.prefix.len() + 1 + member.name.len());
+        if !member.prefix.is_empty() {
+            name.extend_from_slice(member.prefix);
+            name.push(b'/');
         }
-    }
-    Ok(index)
+        name.extend_from_slice(member.name);
+        match core::str::from_utf8(&name).ok().and_then(super::normal) {
+            // Of members with one name the last counts, as in tar.
+            Some(name) => {
+                index.insert(name, member.content);
+            }
+            None => warn!(
+                "boot archive: a file is left out, its name leads outside or is no text: {}",
+                name.escape_ascii()
+            ),
+        }
+    });
+    (index, result.err())
 }
 
 /// The content of the archive's member with this (normal) name.

@@ -15,8 +15,10 @@ pub enum Kind {
     LoaderReclaimable,
     /// The kernel and the modules that the loader put there.
     KernelAndModules,
-    /// ACPI tables.
-    Acpi,
+    /// ACPI tables: free once they have been read.
+    AcpiTables,
+    /// What the firmware keeps.
+    AcpiStorage,
     /// The framebuffer.
     Framebuffer,
     /// Anything else: never touched.
@@ -99,10 +101,13 @@ impl MemoryMap {
     }
 
     /// Calls `visit` with every range of whole pages that is of kind `kind` and that no region of another kind overlaps,
-    /// page 0 left out. `kind` is [`Kind::Usable`] or [`Kind::LoaderReclaimable`]; regions of one such kind must not overlap
-    /// each other (the protocol promises that).
+    /// page 0 left out. Of regions of that kind that overlap each other, which the protocol allows for firmware's, each page is
+    /// visited once.
     pub fn free_ranges(&self, kind: Kind, mut visit: impl FnMut(u64, u64)) {
-        for region in self.regions().iter().filter(|region| region.kind == kind) {
+        for (index, region) in self.regions().iter().enumerate() {
+            if region.kind != kind {
+                continue;
+            }
             let Some(mut rest) = region.inner_pages() else {
                 continue;
             };
@@ -112,9 +117,14 @@ impl MemoryMap {
                 let claimed = self
                     .regions()
                     .iter()
-                    .filter(|other| {
-                        other.kind != kind && other.start < rest.end && other.end > rest.start
+                    .enumerate()
+                    .filter(|&(place, other)| {
+                        // Those before it have been visited.
+                        (other.kind != kind || place < index)
+                            && other.start < rest.end
+                            && other.end > rest.start
                     })
+                    .map(|(_, other)| other)
                     .min_by_key(|other| other.start);
                 let Some(claimed) = claimed else {
                     visit(rest.start, rest.end);
@@ -241,7 +251,7 @@ mod tests {
         map.add(0x10_0000, 0x10_0000, Kind::Usable);
         map.add(0x11_0800, 0x1000, Kind::Reserved);
         map.add(0x11_1000, 0x2000, Kind::KernelAndModules);
-        map.add(0x1f_f000, 0x9000, Kind::Acpi);
+        map.add(0x1f_f000, 0x9000, Kind::AcpiStorage);
         assert_eq!(
             free(&map),
             vec![(0x10_0000, 0x11_0000), (0x11_3000, 0x1f_f000)]
@@ -252,10 +262,10 @@ mod tests {
     fn covers_regions_that_touch_or_overlap_once() {
         let mut map = MemoryMap::new();
         map.add(0x7_0000, 0x1_0000, Kind::Usable);
-        map.add(0x1_0010, 0x1000, Kind::Acpi);
+        map.add(0x1_0010, 0x1000, Kind::AcpiStorage);
         map.add(0x1_1800, 0x1000, Kind::Usable);
         map.add(0x8_0000, 0x800, Kind::LoaderReclaimable);
-        map.add(0x8_0800, 0x800, Kind::Acpi);
+        map.add(0x8_0800, 0x800, Kind::AcpiStorage);
         map.add(0x9_0000, 0x1000, Kind::Reserved);
         let ranges = |without| {
             let mut ranges = Vec::new();

@@ -83,7 +83,12 @@ pub(crate) unsafe fn make_frames(map: &MemoryMap) {
         "the memory map has {} regions too many",
         map.dropped()
     );
-    let end = map.end_of(|kind| matches!(kind, Kind::Usable | Kind::LoaderReclaimable));
+    let end = map.end_of(|kind| {
+        matches!(
+            kind,
+            Kind::Usable | Kind::LoaderReclaimable | Kind::AcpiTables
+        )
+    });
     assert!(end <= super::HEAP - DIRECT, "more than 64 TiB of memory");
     let needed = Frames::state_bytes(end).next_multiple_of(PAGE);
     let mut states = None;
@@ -125,7 +130,11 @@ pub(crate) unsafe fn make_tables(map: &MemoryMap, physical: u64) {
     let memory = |kind| {
         matches!(
             kind,
-            Kind::Usable | Kind::LoaderReclaimable | Kind::KernelAndModules | Kind::Acpi
+            Kind::Usable
+                | Kind::LoaderReclaimable
+                | Kind::KernelAndModules
+                | Kind::AcpiTables
+                | Kind::AcpiStorage
         )
     };
     map.covered_ranges(memory, image_frames, |start, end| {
@@ -182,13 +191,14 @@ pub(crate) unsafe fn adopt() {
     with_frames(|frames| unsafe { frames.move_direct_map(DIRECT) });
 }
 
-/// Gives what the loader used to the frame allocator. Returns how many bytes.
+/// Gives memory of this kind, which was in use until now, to the frame allocator. Returns how many bytes.
 ///
 /// # Safety
-/// Nothing uses the loader's data, tables and stacks any more, on any core; `map` is the loader's. Called once.
-pub(crate) unsafe fn reclaim(map: &MemoryMap) -> u64 {
+/// Nothing uses what it held any more, on any core; `map` is the loader's, and `kind` one of those that may be reclaimed. Called once
+/// for each.
+pub(crate) unsafe fn reclaim(map: &MemoryMap, kind: Kind) -> u64 {
     let mut bytes = 0;
-    map.free_ranges(Kind::LoaderReclaimable, |start, end| {
+    map.free_ranges(kind, |start, end| {
         bytes += end - start;
         // SAFETY: the caller's promise; the direct map covers it.
         with_frames(|frames| unsafe { frames.add(start, end) });
