@@ -13,7 +13,7 @@ use crate::{
 use alloc::vec::Vec;
 use core::{
     fmt::{self, Write},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 use spin::Once;
 use vua::engine::{Engine, Options};
@@ -43,6 +43,7 @@ static FAULT: Once<Option<(Fault, usize)>> = Once::new();
 
 /// Decides what the machine does. By core 0, before the other cores are released, with interrupts on.
 pub(crate) fn prepare(words: &CommandLine) {
+    SETTLED.store(!words.settle, Ordering::Relaxed);
     FAULT.call_once(|| {
         let fault = words.fault.map(|fault| (fault, words.fault_core));
         if words.fault.is_some() && words.fault_core >= local::all().len() {
@@ -139,7 +140,10 @@ pub(crate) fn boot_core(words: CommandLine) -> ! {
     power::end(words.end, status.clamp(0, 127) as u8)
 }
 
-/// Waits until every other core waits for tasks, so that the end of the boot can be told.
+/// Whether the cores may begin to work: see [`settle`].
+static SETTLED: AtomicBool = AtomicBool::new(true);
+
+/// Waits until every other core waits for work, so that the end of the boot can be told, and lets them begin.
 fn settle() {
     for cpu in 1..local::all().len() {
         while !(startup::has_left(cpu) && park::is_halted(cpu)) {
@@ -153,17 +157,23 @@ fn settle() {
         microseconds / 1000,
         microseconds / 100 % 10
     );
+    SETTLED.store(true, Ordering::Release);
+    (1..local::all().len()).for_each(park::unpark);
 }
 
 /// Every other core.
 pub(crate) fn other_core(cpu: usize) -> ! {
     worker(cpu);
+    startup::retire(local::current());
     // Core 0 ends the machine.
     power::stay()
 }
 
 /// What each core runs; returns on every core when the work has ended, with the machine's exit status.
 fn worker(cpu: usize) -> i32 {
+    while !SETTLED.load(Ordering::Acquire) {
+        park::park(None);
+    }
     match FAULT.get().copied().flatten() {
         Some((fault, core)) if core == cpu || fault == Fault::Every => commit(fault),
         // The machine must not end before the fault has come. The report ends it.

@@ -22,6 +22,8 @@ pub enum Stage {
     Abandoned = 2,
     /// Released by the boot core.
     Working = 3,
+    /// Halted with interrupts off, because the work has ended.
+    Retired = 4,
 }
 
 /// A core's data. Fields that others read or write are atomic; the rest is the core's own.
@@ -174,7 +176,9 @@ impl Local {
     /// Whether the core takes interrupts.
     pub fn online(&self) -> bool {
         let stage = self.stage.load(Ordering::Acquire);
-        stage == Stage::Online as u32 || stage == Stage::Working as u32
+        [Stage::Online, Stage::Working]
+            .into_iter()
+            .any(|up| up as u32 == stage)
     }
 }
 

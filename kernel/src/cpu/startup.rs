@@ -273,8 +273,10 @@ pub(crate) unsafe fn start_others(boot: &BootInformation) -> bool {
             continue;
         }
         let slot = locals.len();
-        // Its share of memory must leave something for the others and for programs.
-        let Ok(stacks) = Stacks::new(slot) else {
+        // Half of memory is left to programs: many cores without memory for them would be of no use.
+        let (free, total) = space::memory_bytes();
+        let stacks = (free > total / 2).then(|| Stacks::new(slot));
+        let Some(Ok(stacks)) = stacks else {
             warn!(
                 "no memory for the stacks of {} cores: they stay halted",
                 boot.cores.0 - slot
@@ -364,10 +366,11 @@ static BEHIND: AtomicU64 = AtomicU64::new(0);
 /// The boot core reads all the time meanwhile, so a difference of more than a few hundred ticks shows.
 fn compare_clocks() {
     for _ in 0..8 {
-        // SAFETY: a fence has no preconditions. Without it the counter could be read late.
+        let latest = LATEST.load(Ordering::Acquire);
+        // SAFETY: a fence has no preconditions. Without it the counter could be read before the word.
         unsafe { core::arch::x86_64::_mm_lfence() };
         let own = tsc::read();
-        let latest = LATEST.fetch_max(own, Ordering::AcqRel);
+        LATEST.fetch_max(own, Ordering::AcqRel);
         BEHIND.fetch_max(latest.saturating_sub(own), Ordering::Relaxed);
     }
 }
@@ -407,6 +410,11 @@ pub(crate) fn wait_for_release(this: &Local) {
         park::park(None);
     }
     this.stage.store(Stage::Working as u32, Ordering::Release);
+}
+
+/// The calling core has nothing to do any more, and will halt with interrupts off.
+pub(crate) fn retire(this: &Local) {
+    this.stage.store(Stage::Retired as u32, Ordering::Release);
 }
 
 /// Whether core `cpu` has gone on after its release.

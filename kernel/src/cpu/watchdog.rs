@@ -117,7 +117,7 @@ pub(super) fn check(this: &Local, frame: &Frame) {
         let watched = cores
             .iter()
             .filter(|core| watcher(core.index(), cores.len()) == own);
-        watched.filter(|core| !park::is_halted(core.index()))
+        watched.filter(|core| core.online() && !park::is_halted(core.index()))
     };
     for core in mine() {
         let watched = &core.watched;
