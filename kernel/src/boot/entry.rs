@@ -198,6 +198,13 @@ extern "sysv64" fn second() -> ! {
         boot.loader(),
         boot.revision
     );
+    // Under QEMU the counter is 0 at power-on, so this says what firmware and loader took, whoever they are.
+    let entered = time::duration(phases.entered()) / 1000;
+    info!(
+        "entered at {}.{} ms of the counter",
+        entered / 1000,
+        entered / 100 % 10
+    );
     if !boot.command_line().is_empty() {
         info!("command line: {}", boot.command_line());
     }

@@ -37,6 +37,11 @@ impl Phases {
         }
     }
 
+    /// The counter when the first phase, the loader's, had ended.
+    pub(super) fn entered(&self) -> u64 {
+        self.ends[0].1
+    }
+
     /// Logs a line with all phases, in milliseconds.
     pub(super) fn log(&self) {
         log::info(format_args!("boot: {self}"));
