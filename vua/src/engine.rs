@@ -186,6 +186,8 @@ pub struct Engine {
     deadlocked: AtomicBool,
     /// What `join` raises when the task was cancelled.
     cancelled_text: Value,
+    /// The error of a task that ended while it held a lock.
+    held_text: Value,
     input: AtomicBool,
     /// How often tasks that waited for input were woken.
     input_wakes: AtomicU64,
@@ -215,12 +217,16 @@ impl Engine {
         }
         let out_of_memory = heap.intern(&local, b"not enough memory")?.value();
         let handler_error = heap.intern(&local, b"error in error handling")?.value();
+        let held_text = heap
+            .intern(&local, b"the task ended while it held a lock")?
+            .value();
         let cancelled_text = heap.intern(&local, b"cancelled")?.value();
         let globals = Table::new(&local, 0, 64)?;
         let mut builder = Builder::new(heap, &local, globals);
         crate::library::open(&mut builder, platform)?;
         crate::task::library::open(&mut builder)?;
         crate::share::open(&mut builder)?;
+        heap.set_trace_hook(Kind::Other, crate::share::trace);
         let (strings, files) = (builder.string_metatable(), builder.file_metatable());
         let mut objects = alloc::vec![None; Kind::COUNT * EXTRAS];
         for (kind, extra, metatable) in builder.object_metatables() {
@@ -292,6 +298,7 @@ impl Engine {
             cancel_asked: AtomicBool::new(false),
             deadlocked: AtomicBool::new(false),
             cancelled_text,
+            held_text,
             input: AtomicBool::new(false),
             input_wakes: AtomicU64::new(0),
             failed: Lock::new(Vec::new()),
@@ -450,6 +457,11 @@ impl Engine {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// The error of a task that ended while it held a lock.
+    pub(crate) fn held_text(&self) -> Value {
+        self.held_text
     }
 
     /// The error that stands for cancellation.

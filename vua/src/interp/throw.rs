@@ -223,6 +223,17 @@ impl Core {
                         self.resume_native(native);
                         return None;
                     }
+                    Link::Native { distance, .. } if value.is_none() => {
+                        let native = frame.base.sub(distance);
+                        if let Some(flow) = self.leave_variables(Frame { base, pc }, native, None) {
+                            return self.entered(flow);
+                        }
+                        self.release_unwinding(native);
+                        frame = Frame {
+                            base: native,
+                            pc: core::ptr::null(),
+                        };
+                    }
                     Link::Bottom => match (self.coroutine(), value) {
                         (None, _) => break,
                         (Some(coroutine), Some(error)) => {

@@ -4,11 +4,15 @@
 
 use alloc::format;
 
+use core::sync::atomic::{Ordering, fence};
+
 use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
+use crate::interp::throw::Leave;
 use crate::library::Builder;
 use crate::number::Number;
-use crate::table::{SetError, SlotRef};
+use crate::object::Gc;
+use crate::table::{SetError, SlotRef, Table};
 use crate::task::WaitFor;
 use crate::value::Value;
 
@@ -32,11 +36,22 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     Ok(())
 }
 
-/// The slot of `table[key]`, which is made if `insert` says so.
+/// The slot of the field that the first two arguments name, for a change; made if `insert` says so.
 fn slot<'a>(call: &mut Call<'_>, insert: bool) -> Result<SlotRef<'a>, Throw> {
     let table = call.table_argument(0)?;
     let key = call.any_argument(1)?;
+    slot_in(call, table, key, insert)
+}
+
+/// The slot of `table[key]`, for a change; made if `insert` says so. Argument 1 of the native is the key.
+pub(super) fn slot_in<'a>(
+    call: &mut Call<'_>,
+    table: Gc<Table>,
+    key: Value,
+    insert: bool,
+) -> Result<SlotRef<'a>, Throw> {
     loop {
+        call.before_store(table)?;
         let found = if insert {
             table.slot_or_insert(call.heap(), key).map(Some)
         } else {
@@ -53,8 +68,8 @@ fn slot<'a>(call: &mut Call<'_>, insert: bool) -> Result<SlotRef<'a>, Throw> {
                     match core.grow_shared(table) {
                         Ok(None) => {}
                         Ok(Some(until)) => return Err(Throw::Wait(until)),
-                        Err(crate::interp::throw::Leave::Throw(throw)) => return Err(throw),
-                        Err(crate::interp::throw::Leave::Exit(_)) => return Err(Throw::Cancelled),
+                        Err(Leave::Throw(throw)) => return Err(throw),
+                        Err(Leave::Exit(_)) => return Err(Throw::Cancelled),
                     }
                 }
             }
@@ -168,7 +183,15 @@ fn bxor(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 /// `atomic.load(t, k)`.
 fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
-    Ok(Next::One(slot(call, false)?.load()))
+    let table = call.table_argument(0)?;
+    let key = call.any_argument(1)?;
+    // A read, so it waits for no growth; in the one order of all atomics by the fence, as each change is by itself.
+    fence(Ordering::SeqCst);
+    let value = table.get(key);
+    if value.is_nil() {
+        return Err(call.argument_error(1, "the table has no such key"));
+    }
+    Ok(Next::One(value))
 }
 
 /// `atomic.store(t, k, v)`.

@@ -78,6 +78,15 @@ unsafe impl Object for Table {
     const KINDS: &'static [Kind] = &[Kind::Table];
 }
 
+/// The hash by which a key is looked up: equal keys have equal ones.
+pub(crate) fn hash_of(value: Value) -> u32 {
+    match key::Key::of(value) {
+        key::Key::Integer(i) => key::Lookup::integer(i).hash,
+        key::Key::Other(lookup) => lookup.hash,
+        key::Key::Nil | key::Key::Nan => 0,
+    }
+}
+
 /// Why a store into a table could not be made. It has had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetError {

@@ -24,6 +24,7 @@ use smp::safepoint::CANCEL;
 use super::{State, Task, Woken};
 use crate::engine::Engine;
 use crate::interp::Core;
+use crate::interp::native::Throw;
 use crate::object::Gc;
 
 const REQUESTED: u8 = 1;
@@ -93,5 +94,14 @@ impl Core {
         self.task.is_some_and(|task| {
             task.fields().locks.get() == 0 && self.engine.wants_cancellation(task)
         })
+    }
+
+    /// The running task has given a lock back: what could not take effect while it held one does now.
+    pub(crate) fn after_unlock(&self) -> Result<(), Throw> {
+        if self.cancelled_here() {
+            Err(Throw::Cancelled)
+        } else {
+            Ok(())
+        }
     }
 }

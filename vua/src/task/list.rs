@@ -135,16 +135,16 @@ impl<T: Through> List<T> {
         Some(task)
     }
 
-    /// Takes a task off, if it is on the list; it is on no other through the same links.
-    pub(crate) fn remove(&self, task: Gc<Task>, _locked: &SpinLocked<'_>) {
-        self.unlink(task);
+    /// Takes a task off, if it is on the list, and says whether it was; it is on no other through the same links.
+    pub(crate) fn remove(&self, task: Gc<Task>, _locked: &SpinLocked<'_>) -> bool {
+        self.unlink(task)
     }
 
-    fn unlink(&self, task: Gc<Task>) {
+    fn unlink(&self, task: Gc<Task>) -> bool {
         let links = T::links(task.fields());
         let (previous, next) = (links.previous.get(), links.next.get());
         if previous.is_null() && self.first.get() != task.as_ptr() {
-            return;
+            return false;
         }
         match NonNull::new(previous) {
             // SAFETY: as in `first`.
@@ -158,6 +158,7 @@ impl<T: Through> List<T> {
         }
         links.previous.set(null_mut());
         links.next.set(null_mut());
+        true
     }
 
     /// Calls `visit` with each task, in order. It takes none off.

@@ -41,6 +41,7 @@ use crate::heap::{Header, Kind, LocalHeap, NeedMemory, flags};
 use crate::interp::core_state::Step;
 use crate::interp::frame::{Link, SLACK};
 use crate::object::{Gc, Object};
+use crate::share::{End, HeldList, Monitor, Queue, Want};
 use crate::table::Table;
 use crate::value::{Tag, Value};
 pub use coroutine::Coroutine;
@@ -58,6 +59,10 @@ pub enum WaitFor {
     TaskUntil(Gc<Task>, u64),
     /// The end of all pieces of a parallel loop, or of all tasks of a scope.
     Latch(Gc<Latch>),
+    /// What it wants of a mutex, read-write lock, semaphore, condition or barrier.
+    Monitor(Gc<Monitor>, Want),
+    /// A value in a queue, or room in it, or a moment.
+    Queue(Gc<Queue>, End, Option<u64>),
     /// The end of a shared table's growth.
     Growth(Gc<Table>),
     /// A handshake, after which this task finishes the growth of the table that it began.
@@ -118,6 +123,8 @@ pub struct Task {
     home: Cell<u32>,
     /// The locks that it holds: how many.
     pub(crate) locks: Cell<u32>,
+    /// Which: owned, or null.
+    pub(crate) held: Cell<*mut HeldList>,
     /// What it waits for.
     pub(crate) wait: Cell<Option<WaitFor>>,
     /// The timer that ends its wait.

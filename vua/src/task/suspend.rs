@@ -21,6 +21,7 @@ use core::sync::atomic::Ordering;
 use super::{Task, WaitFor};
 use crate::interp::Core;
 use crate::object::Gc;
+use crate::share::Want;
 
 const RUNNING: u8 = 0;
 const ARMING: u8 = 1;
@@ -102,6 +103,9 @@ impl WaitFor {
     fn deadline(self) -> Option<u64> {
         match self {
             WaitFor::Time(deadline) | WaitFor::TaskUntil(_, deadline) => Some(deadline),
+            WaitFor::Queue(_, _, deadline) | WaitFor::Monitor(_, Want::Signal(deadline)) => {
+                deadline
+            }
             _ => None,
         }
     }
@@ -122,6 +126,8 @@ impl Core {
         let waits = match until {
             WaitFor::Task(other) | WaitFor::TaskUntil(other, _) => other.add_waiter(task),
             WaitFor::Latch(latch) => latch.add_waiter(task),
+            WaitFor::Monitor(monitor, want) => monitor.enter(engine, task, want),
+            WaitFor::Queue(queue, end, _) => queue.enter(task, end),
             WaitFor::Module(load) => engine.loads().add_waiter(load, task),
             WaitFor::Input => {
                 engine.add_reader(task);
@@ -156,6 +162,8 @@ impl Core {
             match wait {
                 WaitFor::Task(other) | WaitFor::TaskUntil(other, _) => other.remove_waiter(task),
                 WaitFor::Latch(latch) => latch.remove_waiter(),
+                WaitFor::Monitor(monitor, want) => monitor.leave(self.engine, task, want),
+                WaitFor::Queue(queue, end, _) => queue.leave(task, end),
                 WaitFor::Module(_) => self.engine.loads().remove_waiter(task),
                 WaitFor::Input => self.engine.remove_reader(task),
                 _ => {}

@@ -17,6 +17,7 @@ use crate::interp::native::Throw;
 use crate::interp::throw::{Flow, Leave};
 use crate::interp::{Core, Exit, Vm, enter};
 use crate::object::{Closure, Gc};
+use crate::share::{End, Want};
 use crate::table::Table;
 use crate::value::Value;
 
@@ -177,6 +178,11 @@ impl Vm {
                         task.begin_unwinding();
                         latch.fields().owner_cancelled.set(true);
                         latch.cancel(core.engine);
+                    }
+                    // The mutex is taken again first; the condition's native goes on unwinding.
+                    WaitFor::Monitor(_, Want::Signal(_)) => {
+                        task.begin_unwinding();
+                        core.woken = Woken::Cancel;
                     }
                     _ => exit = core.unwind(Throw::Cancelled),
                 }
@@ -428,11 +434,15 @@ impl Core {
         let engine = self.engine;
         let fields = task.fields();
         engine.give_up_loads(|load| load.task == task);
-        let state = match exit {
+        let mut state = match exit {
             Exit::Finished => State::Done,
             Exit::Failed => State::Failed,
             _ => State::Cancelled,
         };
+        if fields.locks.get() > 0 && self.release_held(task) && state == State::Done {
+            state = State::Failed;
+            self.error = self.engine.held_text();
+        }
         let mut next = None;
         // SAFETY: null, or the group that keeps the task.
         let latch: Option<Gc<Latch>> =
@@ -546,6 +556,9 @@ pub(crate) fn description(engine: &Engine, task: Gc<Task>) -> String {
         }
         Some(WaitFor::Latch(latch)) if latch.is_scope() => "the tasks of a scope".into(),
         Some(WaitFor::Latch(_)) => "the iterations of a 'parallel for'".into(),
+        Some(WaitFor::Monitor(monitor, want)) => crate::share::description(monitor, want),
+        Some(WaitFor::Queue(_, End::Push, _)) => "room in a queue".into(),
+        Some(WaitFor::Queue(_, End::Pop, _)) => "a value from a queue".into(),
         Some(WaitFor::Module(_)) => "a module that another task loads".into(),
         Some(WaitFor::Input) => "input".into(),
         Some(WaitFor::Time(_)) => "a moment".into(),
