@@ -188,6 +188,8 @@ pub struct Engine {
     cancelled_text: Value,
     /// The error of a task that ended while it held a lock.
     held_text: Value,
+    /// The functions that compiled code names by number.
+    builtins: Vec<Value>,
     input: AtomicBool,
     /// How often tasks that waited for input were woken.
     input_wakes: AtomicU64,
@@ -226,6 +228,7 @@ impl Engine {
         crate::library::open(&mut builder, platform)?;
         crate::task::library::open(&mut builder)?;
         crate::share::open(&mut builder)?;
+        let builtins = crate::share::prelude::open(&mut builder)?;
         heap.set_trace_hook(Kind::Other, crate::share::trace);
         let (strings, files) = (builder.string_metatable(), builder.file_metatable());
         let mut objects = alloc::vec![None; Kind::COUNT * EXTRAS];
@@ -299,6 +302,7 @@ impl Engine {
             deadlocked: AtomicBool::new(false),
             cancelled_text,
             held_text,
+            builtins,
             input: AtomicBool::new(false),
             input_wakes: AtomicU64::new(0),
             failed: Lock::new(Vec::new()),
@@ -457,6 +461,11 @@ impl Engine {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// The function that compiled code names by this number.
+    pub(crate) fn builtin(&self, number: usize) -> Value {
+        self.builtins[number]
     }
 
     /// The error of a task that ended while it held a lock.

@@ -242,6 +242,7 @@ instructions! {
     CLOSE  AD  (Base None) "close what is to be closed in R[A] and above, last first";
 
     // parallel for. The body is a function of (index, limit, step, latch) whose R[4] is the loop variable.
+    BUILTIN AD (Write Unsigned) "R[A] = the engine's function D, by which the compiler does what it has no instruction for";
     PFORPREP AD (Base Jump) "R[A] is the body, R[A+2] .. R[A+4] start, limit, step: check and normalise, R[A+5] = nil; jump if there is no iteration. A CALL with 4 arguments and 1 result follows";
     PFORLOOP AD (None Jump) "R[0] += R[2]; if not past R[1], R[4] = R[0] and jump back, at a safepoint where the rest may be split";
     PJOIN  AD  (Base None) "R[A] is what the body returned: wait for the pieces that were split off, raise the error of the lowest that failed";

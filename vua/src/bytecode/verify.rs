@@ -383,6 +383,9 @@ impl Checker<'_> {
             Op::ITERLOOP if a(word) < 2 => self.error(Some(at), "not the window of an iterator"),
             Op::ITERLOOP => self.window(at, a(word) - 2, 3),
             Op::CLOSE => self.window(at, a(word), 0),
+            Op::BUILTIN if d(word) >= crate::syntax::ast::BUILTINS => {
+                self.error(Some(at), "no such built-in function")
+            }
             Op::PFORPREP => self.window(at, a(word), 6),
             Op::PFORLOOP if !f.parallel_body => {
                 self.error(Some(at), "the end of a parallel loop outside its body")

@@ -64,6 +64,9 @@ impl<'c> Compiler<'c> {
                 self.f.position = position;
                 Operand::Relocatable(self.emit_ad(Op::FNEW, 0, child)?)
             }
+            ExprKind::Builtin(builtin) => {
+                Operand::Relocatable(self.emit_ad(Op::BUILTIN, 0, *builtin as u16)?)
+            }
             ExprKind::Table(items) => return self.table(items, position),
             ExprKind::Concat(operands) => return self.concatenation(operands, position),
             ExprKind::Unary(operator, operand) => {

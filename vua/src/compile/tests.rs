@@ -313,11 +313,17 @@ fn words_of_vua_not_yet_in_their_places() {
         ],
     );
     wrong(
-        "parallel for i = 1, 2 reduce s + do end",
-        &["1:23: 'reduce' is not supported near 'reduce'"],
+        "local s parallel for i = 1, 2 reduce s +, s * do end",
+        &["1:43: 's' is reduced twice"],
     );
     wrong(
-        "parallel for k, v in pairs(t) do end",
-        &["1:15: 'parallel for' over an iterator is not supported near ','"],
+        "parallel for k, v = 1, 2 do end",
+        &["1:19: 'in' expected near '='"],
+    );
+    wrong(
+        "local s parallel for i = 1, 2 do parallel for j = 1, 2 reduce s + do end end",
+        &[
+            "1:63: cannot assign to 's', which is declared outside of the 'parallel for': use 'reduce', 'atomic' or a table",
+        ],
     );
 }

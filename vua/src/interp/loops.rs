@@ -7,21 +7,26 @@ use super::dispatch::{Exit, closure_of, get, put};
 use super::frame::Frame;
 use super::native::Throw;
 use super::throw::{Flow, Leave, fail};
-use crate::bytecode::instructions::{Op, a, signed_d};
+use crate::bytecode::instructions::{Op, a, d, signed_d};
 use crate::number::{self, Number};
 use crate::object::Gc;
 use crate::task::{Latch, Task, WaitFor};
 use crate::value::Value;
 
 /// A prepared loop: index, limit and step as they are kept, or no iteration at all.
-enum Range {
+pub(crate) enum Range {
     Empty,
     Runs(Value, Value, Value),
 }
 
 impl Core {
     /// Lua 5.4's rules (manual 3.3.5): all integers if start and step are; the limit is then clipped; else all floats.
-    fn range(&mut self, start: Value, limit: Value, step: Value) -> Result<Range, Leave> {
+    pub(crate) fn range(
+        &mut self,
+        start: Value,
+        limit: Value,
+        step: Value,
+    ) -> Result<Range, Leave> {
         let engine = self.engine;
         let number = |value: Value, what: &str| match value.as_number() {
             Some(n) => Ok(n),
@@ -152,6 +157,14 @@ pub(super) fn step(vm: &mut Vm, ins: u32) -> Flow {
             return vm.safepoint();
         }
     }
+    Ok(())
+}
+
+/// `BUILTIN`.
+pub(super) fn builtin(vm: &mut Vm, ins: u32) -> Flow {
+    let core = &mut vm.core;
+    // SAFETY: the verifier proved the register, and that there is such a function.
+    unsafe { put(core.base, a(ins), core.engine.builtin(d(ins))) }
     Ok(())
 }
 

@@ -40,4 +40,5 @@ pub(crate) mod throw;
 
 pub(crate) use core_state::{Core, Vm};
 pub(crate) use dispatch::{Exit, enter, intrinsic};
+pub(crate) use loops::Range;
 pub(crate) use operate::text_of;

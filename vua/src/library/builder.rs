@@ -180,6 +180,11 @@ impl<'a> Builder<'a> {
         self.files
     }
 
+    /// The common part of the heap.
+    pub fn heap_of_all(&self) -> &'static Heap {
+        self.heap
+    }
+
     /// The core's part of the heap.
     pub fn heap(&self) -> &LocalHeap {
         self.local

@@ -6,12 +6,16 @@
 //! | [`monitor`] | mutexes, read-write locks, semaphores, conditions, barriers |
 //! | [`queue`] | bounded queues |
 //! | [`map`] | hash maps |
+//! | [`pieces`] | the pieces of a reduction |
+//! | [`prelude`] | what is written in Vua |
 //!
 //! Objects of the last three are shared from the start, so that publication has nothing to do with them, and what is stored in them is published before.
 
 mod atomic;
 mod map;
 mod monitor;
+mod pieces;
+pub(crate) mod prelude;
 mod queue;
 
 use core::ptr::NonNull;

@@ -143,6 +143,8 @@ pub enum ExprKind {
     Method(ExprId, Arc<str>, Vec<ExprId>),
     /// A function.
     Function(FunctionId),
+    /// A function of the engine that has no name.
+    Builtin(Builtin),
     /// An operator between two operands.
     Binary(BinaryOp, ExprId, ExprId),
     /// `a .. b .. …`, all operands of one chain.
@@ -154,6 +156,21 @@ pub enum ExprKind {
     /// An expression in parentheses, which gives one value and cannot be assigned.
     Parenthesized(ExprId),
 }
+
+/// Functions that the parser's rewriting of loops calls: the operand of `BUILTIN`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Builtin {
+    /// `(start, limit, step)`: the three as a loop takes them, and the number of pieces.
+    Pieces = 0,
+    /// `(start, limit, step, count, number)`: first and last index of a piece.
+    Piece = 1,
+    /// `(body, iterator, state, control, closing)`: calls the body for what the iterator gives.
+    Each = 2,
+}
+
+/// How many there are.
+pub const BUILTINS: usize = 3;
 
 /// An entry of a table constructor.
 #[derive(Debug)]

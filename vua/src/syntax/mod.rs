@@ -5,6 +5,7 @@ pub mod ast;
 mod diagnostic;
 mod expression;
 mod lexer;
+mod parallel;
 mod parser;
 mod scope;
 mod token;

@@ -158,7 +158,7 @@ impl Parser<'_> {
     }
 
     /// Whether the current token is a name of this spelling: one of Vua's words in its place.
-    fn at_word(&self, word: &str) -> bool {
+    pub(super) fn at_word(&self, word: &str) -> bool {
         matches!(self.token(), Token::Name(name) if &**name == word)
     }
 
@@ -250,7 +250,11 @@ impl Parser<'_> {
     }
 
     /// A condition or the like, and the word behind it; an error in it does not lose the block that follows.
-    fn head<T>(&mut self, token: &Token, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Option<T> {
+    pub(super) fn head<T>(
+        &mut self,
+        token: &Token,
+        parse: impl FnOnce(&mut Self) -> Parsed<T>,
+    ) -> Option<T> {
         match parse(self) {
             Ok(parsed) => {
                 if self.expect(token).is_err() {
@@ -343,7 +347,7 @@ impl Parser<'_> {
     }
 
     /// A block with a scope of its own.
-    fn block(&mut self) -> Block {
+    pub(super) fn block(&mut self) -> Block {
         let active = self.active.len();
         let mut block = Block::default();
         self.statements(&mut block);
@@ -562,7 +566,7 @@ impl Parser<'_> {
     }
 
     /// `= start, limit [, step]`.
-    fn bounds(&mut self) -> Parsed<Vec<ExprId>> {
+    pub(super) fn bounds(&mut self) -> Parsed<Vec<ExprId>> {
         self.expect(&Token::Assign)?;
         let start = self.expression()?;
         self.expect(&Token::Comma)?;
@@ -573,67 +577,8 @@ impl Parser<'_> {
         Ok(values)
     }
 
-    fn parallel_for(&mut self, position: Position) -> Parsed<StatementKind> {
-        self.advance();
-        self.advance();
-        let variable_position = self.current.position;
-        let mut variable = None;
-        let bounds = self.head(&Token::Do, |parser| {
-            let name = parser.name()?;
-            if *parser.token() == Token::Colon {
-                // The type is read for its errors; the variable is declared below, in the body's scope.
-                let id = parser.declare(name.clone(), variable_position);
-                parser.optional_type(id)?;
-                variable = Some((name, parser.variables[id.0 as usize].kind));
-            } else {
-                variable = Some((name, Type::Any));
-            }
-            if matches!(parser.token(), Token::In | Token::Comma) {
-                return parser.fail_near("'parallel for' over an iterator is not supported");
-            }
-            let bounds = parser.bounds()?;
-            if parser.at_word("reduce") {
-                return parser.fail_near("'reduce' is not supported");
-            }
-            Ok(bounds)
-        });
-        self.open_function(false, true, position);
-        let mut parameters = Vec::new();
-        if let Some((name, kind)) = variable {
-            let id = self.declare(name, variable_position);
-            self.variables[id.0 as usize].kind = kind;
-            self.activate(id)?;
-            parameters.push(id);
-        }
-        let body = self.block();
-        let last_line = self.current.position.line;
-        let closed = self.expect_close(&Token::EndWord, &Token::For, position.line);
-        let function = self.finish_function(|function| {
-            *function = FunctionBody {
-                name: Some(Arc::from("parallel for body")),
-                parameters,
-                body,
-                position,
-                line: position.line,
-                last_line,
-                ..FunctionBody::default()
-            };
-        });
-        closed?;
-        let bounds = bounds.ok_or(Failed)?;
-        let [start, limit, ref step @ ..] = bounds[..] else {
-            return Err(Failed);
-        };
-        Ok(StatementKind::ParallelFor {
-            function,
-            start,
-            limit,
-            step: step.first().copied(),
-        })
-    }
-
     /// Closes the innermost function and fills in its row.
-    fn finish_function(&mut self, fill: impl FnOnce(&mut FunctionBody)) -> FunctionId {
+    pub(super) fn finish_function(&mut self, fill: impl FnOnce(&mut FunctionBody)) -> FunctionId {
         let scope = self.close_function().expect("opened by the caller");
         let function = &mut self.functions[scope.id.0 as usize];
         fill(function);
@@ -681,7 +626,7 @@ impl Parser<'_> {
     }
 
     /// `[":" type]` behind a variable's name.
-    fn optional_type(&mut self, variable: VariableId) -> Parsed<()> {
+    pub(super) fn optional_type(&mut self, variable: VariableId) -> Parsed<()> {
         if self.accept(&Token::Colon) {
             self.variables[variable.0 as usize].kind = self.type_name()?;
         }

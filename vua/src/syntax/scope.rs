@@ -120,8 +120,13 @@ impl Parser<'_> {
         self.active.iter().rev().find(named).copied()
     }
 
+    /// The local variable that a name means here, if it means one. Not a use of it.
+    pub(super) fn find_local(&self, name: &str) -> Option<VariableId> {
+        self.find(name)
+    }
+
     /// Notes that the current function uses a variable.
-    fn note_use(&mut self, id: VariableId) {
+    pub(super) fn note_use(&mut self, id: VariableId) {
         let current = self.scope().id;
         let variable = &mut self.variables[id.0 as usize];
         if variable.function != current {

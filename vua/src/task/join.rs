@@ -158,6 +158,23 @@ fn results(call: &mut Call<'_>, task: Gc<Task>, offset: usize) -> Result<Next, T
     })
 }
 
+/// Waits for the end of a task without asking for its results.
+pub(crate) fn wait_quietly(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let task = task_argument(call)?;
+    if task.has_ended() {
+        return Ok(Next::Nothing);
+    }
+    Ok(Next::Wait {
+        until: WaitFor::Task(task),
+        state: 1,
+    })
+}
+
+/// Whether a task has ended.
+pub(crate) fn has_ended(call: &mut Call<'_>) -> Result<Next, Throw> {
+    Ok(Next::One(Value::boolean(task_argument(call)?.has_ended())))
+}
+
 /// `t:cancel()`.
 fn cancel(call: &mut Call<'_>) -> Result<Next, Throw> {
     let task = task_argument(call)?;

@@ -15,7 +15,15 @@ use crate::value::Value;
 
 /// Defines the methods.
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
-    let methods = builder.table("", &[("spawn", spawn), ("join", join), ("cancel", cancel)])?;
+    let methods = builder.table(
+        "",
+        &[
+            ("spawn", spawn),
+            ("join", join),
+            ("cancel", cancel),
+            ("failed", failed),
+        ],
+    )?;
     let metatable = builder.set_methods(Kind::Latch, SCOPE, "scope", methods)?;
     builder.define(metatable, "", "__close", close, &[])
 }
@@ -65,6 +73,13 @@ fn cancel(call: &mut Call<'_>) -> Result<Next, Throw> {
     let scope = scope_argument(call)?;
     scope.cancel(call.engine());
     Ok(Next::Nothing)
+}
+
+/// `s:failed()`: whether a task of the scope has failed, or the scope was cancelled.
+fn failed(call: &mut Call<'_>) -> Result<Next, Throw> {
+    Ok(Next::One(Value::boolean(
+        scope_argument(call)?.has_failed(),
+    )))
 }
 
 /// The end of the block; the second argument is the error by which it is left.

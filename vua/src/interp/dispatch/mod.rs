@@ -254,6 +254,7 @@ slow! {
     slow_tail => calls::tail_call;
     slow_return => calls::return_slow;
     slow_iterate => calls::iterate;
+    slow_builtin => loops::builtin;
 }
 
 macro_rules! slow {
@@ -765,6 +766,9 @@ unsafe fn new_closure(vm: *mut Vm, base: *mut u64, index: usize) -> Option<Gc<Cl
 }
 
 handlers! {
+    builtin(ins, pc, base, k, vm) {
+        slow!(slow_builtin, ins, pc, base, k, vm)
+    }
     tbc(ins, pc, base, k, vm) {
         if get(base, a(ins)).is_truthy() {
             slow!(slow_to_close, ins, pc, base, k, vm)
@@ -1140,7 +1144,7 @@ pub(crate) static HANDLERS: [Handler; 256] = {
         GGET gget GSET gset TNEW tnew TGET tget TGETS tgets TGETI tgeti TSET tset TSETS tsets TSETI tseti TLIST tlist TLISTM tlist SELF self_
         CALL call CALLM callm TCALL tail TCALLM tail RET return_some RETM return_some RET0 ret0 RET1 ret1 VARG varg
         FORPREP forprep FORLOOP forloop ITERCALL itercall ITERLOOP iterloop TBC tbc CLOSE close
-        PFORPREP pforprep PFORLOOP pforloop PJOIN pjoin
+        BUILTIN builtin PFORPREP pforprep PFORLOOP pforloop PJOIN pjoin
         RMOV rmov RKINT rkint RKFLT rkflt RKVAL rkval BOXI boxi BOXF boxf TOI toi TOF tof ITOF itof FTOI convert
         IADD iadd ISUB isub IMUL imul IIDIV raw_divide IMOD raw_divide IAND iand IOR ior IXOR ixor ISHL ishl ISHR ishr INEG ineg INOT inot
         FADD fadd FSUB fsub FMUL fmul FDIV fdiv FMOD raw_divide FIDIV raw_divide FPOW raw_divide FNEG fneg
