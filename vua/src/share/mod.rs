@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`atomic`] | read-modify-writes on fields |
+//! | [`freeze`] | tables that never change again |
 //! | [`monitor`] | mutexes, read-write locks, semaphores, conditions, barriers |
 //! | [`queue`] | bounded queues |
 //! | [`map`] | hash maps |
@@ -12,6 +13,7 @@
 //! Objects of the last three are shared from the start, so that publication has nothing to do with them, and what is stored in them is published before.
 
 mod atomic;
+mod freeze;
 mod map;
 mod monitor;
 mod pieces;
@@ -96,6 +98,7 @@ pub(crate) unsafe fn trace(
 /// Defines the libraries.
 pub(crate) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     atomic::open(builder)?;
+    freeze::open(builder)?;
     monitor::open(builder)?;
     queue::open(builder)?;
     map::open(builder)

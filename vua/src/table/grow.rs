@@ -370,7 +370,8 @@ impl Gc<Table> {
         let _locked = Locked::new(self);
         if self.header().has(flags::GROWING) {
             GrowthStart::Already
-        } else if !self.node_block().is_full() {
+        } else if !self.node_block().is_full() || self.header().has(flags::FROZEN) {
+            // A frozen table's writers find that out when they try again.
             GrowthStart::Room
         } else {
             self.header().set_flags(flags::GROWING);

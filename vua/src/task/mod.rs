@@ -69,6 +69,8 @@ pub enum WaitFor {
     Handshake(Gc<Table>),
     /// The end of a module's loading by another task: [`Loads`](crate::library::module::Loads) knows it by this number.
     Module(u64),
+    /// A handshake: that every core has passed a safepoint.
+    Passed,
     /// Standard input.
     Input,
     /// A moment of the platform's time, in nanoseconds.

@@ -413,6 +413,10 @@ impl Core {
                 self.worker().after_handshake(task);
                 None
             }
+            WaitFor::Passed => {
+                self.worker().after_handshake(task);
+                None
+            }
             WaitFor::Turn => {
                 task.set_state(State::Ready);
                 engine.scheduler().inject(task);
@@ -562,7 +566,9 @@ pub(crate) fn description(engine: &Engine, task: Gc<Task>) -> String {
         Some(WaitFor::Module(_)) => "a module that another task loads".into(),
         Some(WaitFor::Input) => "input".into(),
         Some(WaitFor::Time(_)) => "a moment".into(),
-        Some(WaitFor::Growth(_) | WaitFor::Handshake(_)) => "the growth of a table".into(),
+        Some(WaitFor::Growth(_) | WaitFor::Handshake(_) | WaitFor::Passed) => {
+            "the growth of a table".into()
+        }
         Some(WaitFor::Turn) | None => "its turn".into(),
     };
     let (spawner, at) = fields.spawned_at.get();
