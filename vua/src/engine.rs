@@ -576,13 +576,14 @@ impl Engine {
 
     /// Calls `visit` with every value that the engine itself holds. In the collector's pause.
     pub(crate) fn each_root(&self, visit: &mut dyn FnMut(Value)) {
-        for name in &self.names {
-            visit(*name);
+        for value in self.names.iter().chain(&self.builtins) {
+            visit(*value);
         }
         for value in [
             self.out_of_memory,
             self.handler_error,
             self.cancelled_text,
+            self.held_text,
             self.globals,
         ] {
             visit(value);

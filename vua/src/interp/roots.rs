@@ -211,6 +211,12 @@ unsafe fn mark_task(object: NonNull<Header>, marker: &mut Marker<'_>) {
         marker.value(fields.cause.get().0);
         marker.value(fields.cause.get().1);
         mark_wait(fields.wait.get(), marker);
+        // SAFETY: null, or a list that the task owns.
+        if let Some(held) = fields.held.get().as_ref() {
+            for held in held {
+                marker.value(held.value());
+            }
+        }
         if let Some(latch) = NonNull::new(fields.latch.get()) {
             marker.object(latch.cast());
         }
@@ -257,8 +263,16 @@ unsafe fn mark_wait(wait: Option<WaitFor>, marker: &mut Marker<'_>) {
             Some(WaitFor::Growth(table) | WaitFor::Handshake(table)) => {
                 marker.object(table.header_ptr());
             }
-            Some(WaitFor::Module(_) | WaitFor::Input | WaitFor::Time(_) | WaitFor::Turn) | None => {
-            }
+            Some(WaitFor::Monitor(monitor, _)) => marker.object(monitor.header_ptr()),
+            Some(WaitFor::Queue(queue, _, _)) => marker.object(queue.header_ptr()),
+            Some(
+                WaitFor::Module(_)
+                | WaitFor::Input
+                | WaitFor::Time(_)
+                | WaitFor::Passed
+                | WaitFor::Turn,
+            )
+            | None => {}
         }
     }
 }

@@ -294,6 +294,13 @@ pub(crate) struct Held {
     reads: bool,
 }
 
+impl Held {
+    /// The object.
+    pub(crate) fn value(self) -> Value {
+        self.monitor.value()
+    }
+}
+
 /// The objects that a task holds, oldest first.
 pub(crate) type HeldList = Vec<Held>;
 

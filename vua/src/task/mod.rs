@@ -336,6 +336,10 @@ impl Gc<Task> {
             if !closing.is_null() {
                 drop(Box::from_raw(closing));
             }
+            let held = fields.held.get();
+            if !held.is_null() {
+                drop(Box::from_raw(held));
+            }
         }
     }
 
