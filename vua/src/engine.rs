@@ -217,6 +217,7 @@ impl Engine {
         for name in METAMETHODS {
             names.push(heap.intern(&local, name.as_bytes())?.value());
         }
+        heap.set_mode_name(names[Metamethod::Mode as usize]);
         let out_of_memory = heap.intern(&local, b"not enough memory")?.value();
         let handler_error = heap.intern(&local, b"error in error handling")?.value();
         let held_text = heap

@@ -288,3 +288,87 @@ fn a_loop_that_finds_the_other_cores_asleep_is_split() {
         .sum();
     assert!(splits > 0, "{stats}");
 }
+
+#[test]
+fn a_program_at_its_memory_limit_collects_then_gets_an_error_and_goes_on() {
+    let place = Place::new(
+        "memory",
+        r#"
+local live, count = {}, 0
+local ok, message = pcall(function() while true do count = count + 1 live[count] = { count } end end)
+live = nil
+print(ok, message, count > 10000)
+local sum = 0
+for i = 1, 1000000 do local t = { i } sum = sum + #t end
+print(sum)
+print(pcall(string.rep, "x", 1 << 30))
+print(#string.rep("x", 1 << 20))
+"#,
+    );
+    for workers in ["1", "2"] {
+        let output = place.output(&[
+            "run",
+            "--workers",
+            workers,
+            "--memory",
+            "16M",
+            "program.vua",
+        ]);
+        assert_eq!(
+            text(&output.stdout),
+            "false\tnot enough memory\ttrue\n1000000\nfalse\tnot enough memory\n1048576\n",
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn collections_and_failing_allocations_anywhere_change_nothing() {
+    let place = Place::new(
+        "stress",
+        r#"
+local Point = {}
+Point.__index = Point
+Point.__add = function(a, b) return setmetatable({ x = a.x + b.x }, Point) end
+local function range(n) return coroutine.wrap(function() for i = 1, n do coroutine.yield(i, { i }) end end) end
+local sum = setmetatable({ x = 0 }, Point)
+for i, t in range(40) do sum = sum + setmetatable({ x = t[1] }, Point) end
+print(sum.x, ("a,b,c"):gsub(",", function(c) return c .. c end), table.concat({ 1, 2, 3 }, "-"))
+local list = {}
+for i = 1, 60 do list[i] = tostring(60 - i) .. ("x"):rep(i % 3) end
+table.sort(list, function(a, b) return a < b end)
+print(list[1], list[60], #list, select('#', table.unpack(list)))
+local out = {}
+parallel for i = 1, 200 do out[i] = { i, tostring(i) } end
+local total = 0
+for i = 1, 200 do total = total + out[i][1] + #out[i][2] end
+print(total, pcall(error, { 1 }) == false, select(2, pcall(function() return nil + 1 end)))
+local tasks = {}
+for i = 1, 20 do tasks[i] = spawn(function(a, b) return a[1] .. b end, { i }, '!') end
+for i = 1, 20 do tasks[i] = tasks[i]:join() end
+print(table.concat(tasks))
+"#,
+    );
+    let expected = place.output(&["run", "--workers", "1", "program.vua"]);
+    assert!(expected.status.success(), "{}", text(&expected.stderr));
+    for options in [
+        &["--workers", "1", "--gc-stress"][..],
+        &["--workers", "3", "--gc-stress"],
+        &["--workers", "1", "--fail-allocations", "1"],
+        &["--workers", "1", "--fail-allocations", "10"],
+        &["--workers", "2", "--fail-allocations", "50"],
+        &["--schedule-seed", "7", "--gc-stress"],
+    ] {
+        let mut arguments = vec!["run"];
+        arguments.extend(options);
+        arguments.push("program.vua");
+        let output = place.output(&arguments);
+        assert_eq!(
+            text(&output.stdout),
+            text(&expected.stdout),
+            "{options:?}: {}",
+            text(&output.stderr)
+        );
+    }
+}

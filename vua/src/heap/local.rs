@@ -431,6 +431,25 @@ impl LocalHeap {
         // Else it waits for the sweeper: taking it would charge one program for another's object.
     }
 
+    /// Whether there is room for an object of so many bytes; of small ones it is taken for granted.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        if bytes <= MAX_SMALL {
+            return true;
+        }
+        match self.alloc_large(bytes) {
+            Some(object) => {
+                let header = object.cast::<Header>();
+                // SAFETY: nobody else has heard of it.
+                unsafe {
+                    header.write(Header::new(Kind::String, 0));
+                    self.free(header, bytes);
+                }
+                true
+            }
+            None => self.heap.collector.is_failing(),
+        }
+    }
+
     /// The value of an integer, boxed if it must be.
     #[inline(always)]
     pub fn integer(&self, i: i64) -> Result<Value, NeedMemory> {

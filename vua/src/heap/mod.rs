@@ -62,6 +62,8 @@ pub struct Heap {
     collector: Collector,
     /// Trace hooks by kind, as addresses of functions; null where there is none.
     hooks: [AtomicPtr<()>; Kind::COUNT],
+    /// The string `__mode`, or nil.
+    mode_name: AtomicU64,
     /// Mark hooks likewise.
     mark_hooks: [AtomicPtr<()>; Kind::COUNT],
     /// Drop hooks likewise.
@@ -96,6 +98,7 @@ impl Heap {
             interned: Lock::new(Interned::new()),
             collector: Collector::new(platform.cpus()),
             hooks: [const { AtomicPtr::new(core::ptr::null_mut()) }; Kind::COUNT],
+            mode_name: AtomicU64::new(Value::NIL.to_bits()),
             mark_hooks: [const { AtomicPtr::new(core::ptr::null_mut()) }; Kind::COUNT],
             drop_hooks: [const { AtomicPtr::new(core::ptr::null_mut()) }; Kind::COUNT],
         }
@@ -119,6 +122,16 @@ impl Heap {
         }
         // SAFETY: only `set_trace_hook` stores here, and what it stores was a `TraceHook`.
         Some(unsafe { core::mem::transmute::<*mut (), TraceHook>(hook) })
+    }
+
+    /// Says under which key, an interned string that lives for good, a metatable says what is weak.
+    pub fn set_mode_name(&self, name: Value) {
+        self.mode_name.store(name.to_bits(), Ordering::Relaxed);
+    }
+
+    fn mode_name(&self) -> Value {
+        // SAFETY: nil, or the value that `set_mode_name` was given.
+        unsafe { Value::from_bits(self.mode_name.load(Ordering::Relaxed)) }
     }
 
     /// Says how the collector finds what objects of `kind` refer to, where a [trace hook](Self::set_trace_hook) will not do: stacks, weak references. To be

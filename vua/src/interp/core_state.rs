@@ -9,6 +9,7 @@ use smp::scheduler::Worker;
 use super::dispatch::{Exit, HANDLERS, Handler};
 use super::frame::SLACK;
 use super::metered::Meter;
+use super::roots::Relief;
 use crate::engine::Engine;
 use crate::heap::LocalHeap;
 use crate::object::Gc;
@@ -65,8 +66,8 @@ pub(crate) struct Core {
     pub slots: usize,
     /// The task has ended and its results are being kept.
     pub finishing: bool,
-    /// The last collection for want of memory: for which instruction, in which frame, and how much the core had taken by then.
-    pub relieved: (usize, usize, u64),
+    /// The last collection for want of memory.
+    pub relieved: Relief,
     /// The core's part of the heap.
     pub heap: LocalHeap,
     /// The running task.
@@ -146,7 +147,7 @@ impl Core {
             step: Step::default(),
             slots: NO_STEP,
             finishing: false,
-            relieved: (0, 0, u64::MAX),
+            relieved: Relief::default(),
             heap,
             task: None,
             next: None,

@@ -30,6 +30,23 @@ use crate::object::{Gc, Proto};
 use crate::task::{Latch, State, Task, WaitFor, coroutine};
 use crate::value::Value;
 
+/// So few blocks taken between two collections are no progress,
+const FEW: u64 = 4;
+/// if there are so many such collections in a row.
+const PATIENCE: u32 = 16;
+
+/// The last collection for want of memory.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Relief {
+    /// For which instruction, in which frame.
+    pc: usize,
+    frame: usize,
+    /// How much the core had taken by then.
+    taken: u64,
+    /// How many there were there in a row.
+    times: u32,
+}
+
 /// Where an instruction began.
 #[derive(Clone, Copy)]
 pub(super) struct Began {
@@ -66,19 +83,34 @@ impl Core {
         self.leave(Leave::Throw(Throw::Value(self.engine.out_of_memory())))
     }
 
-    /// Collects for want of memory; `false` if the last collection was for the same and has not helped. Everything alive is in frames.
-    fn relieve(&mut self, _need: NeedMemory) -> bool {
-        let place = (
-            self.pc as usize,
-            (self.base as usize).wrapping_sub(self.stack as usize),
-            self.heap.taken(),
-        );
-        if self.relieved == place {
-            self.relieved = (0, 0, u64::MAX);
-            return false;
+    /// Collects for want of memory; `false` if that does not help. Everything alive is in frames.
+    ///
+    /// It does not help if there is no room for a large object then either; if the same place asks again and this core has got no block since; or if that happens
+    /// over and over with hardly a block in between: then what little is free is used up by what comes before.
+    fn relieve(&mut self, need: NeedMemory) -> bool {
+        let frame = (self.base as usize).wrapping_sub(self.stack as usize);
+        let (pc, taken) = (self.pc as usize, self.heap.taken());
+        let last = self.relieved;
+        let mut times = 0;
+        if (last.pc, last.frame) == (pc, frame) {
+            let since = taken.wrapping_sub(last.taken);
+            if since == 0 {
+                self.relieved = Relief::default();
+                return false;
+            }
+            times = if since <= FEW { last.times + 1 } else { 0 };
         }
         self.collect();
-        self.relieved = (place.0, place.1, self.heap.taken());
+        if times >= PATIENCE || !self.heap.has_room(need.bytes) {
+            self.relieved = Relief::default();
+            return false;
+        }
+        self.relieved = Relief {
+            pc,
+            frame,
+            taken: self.heap.taken(),
+            times,
+        };
         true
     }
 

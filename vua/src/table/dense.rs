@@ -126,6 +126,25 @@ impl Gc<DenseBlock> {
             .map(|node| unsafe { Gc::from_ptr(node) })
     }
 
+    /// Calls `visit` with every node of the radix. In the collector's pause.
+    pub(crate) fn each_radix_node(self, visit: &mut dyn FnMut(NonNull<Header>)) {
+        if let Some(root) = self.radix() {
+            super::radix::each_node(root, &mut |node| visit(node.header_ptr()));
+        }
+    }
+
+    /// Removes the values, those in the radix included, of which `is_dead` is true. In the collector's pause.
+    pub(crate) fn clear_values(self, is_dead: &mut dyn FnMut(Value) -> bool) {
+        for i in 0..self.capacity() {
+            if is_dead(self.get(i)) {
+                self.set(i, Value::NIL);
+            }
+        }
+        if let Some(root) = self.radix() {
+            super::radix::each_node(root, &mut |node| node.clear_values(is_dead));
+        }
+    }
+
     /// Whether it is the one that is not of the heap.
     #[inline(always)]
     pub fn is_static(self) -> bool {

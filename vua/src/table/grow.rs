@@ -142,7 +142,8 @@ impl Gc<Table> {
         if self.dense_block().capacity() + 3 * self.node_block().count() > AT_ONCE {
             return Ok(false);
         }
-        self.rehash(local, key, &mut || ())?;
+        // The blocks are the table's by now: kept beside it they would keep the entries of a weak table.
+        self.grow(local, key, &mut || ())?;
         Ok(true)
     }
 
@@ -161,7 +162,7 @@ impl Gc<Table> {
         if live < capacity.div_ceil(2) {
             return Ok(false);
         }
-        self.resize_dense(local, (capacity * 2).max(4), &mut || ())?;
+        self.reserve_dense(local, (capacity * 2).max(4), &mut || ())?;
         Ok(true)
     }
 

@@ -212,6 +212,20 @@ impl Gc<NodeBlock> {
         (node.key(), node.value())
     }
 
+    /// Removes the value of node `index`. In the collector's pause.
+    pub(crate) fn clear(self, index: u32) {
+        if !self.is_static() {
+            self.node(index).set(Value::NIL);
+        }
+    }
+
+    /// Removes key and value of node `index`: what is left there is never found, but still a link of its chain. In the collector's pause.
+    pub(crate) fn bury(self, index: u32) {
+        self.clear(index);
+        let nan = Value::float(f64::NAN);
+        self.node(index).key.store(nan.to_bits(), Ordering::Relaxed);
+    }
+
     /// Whether it is the one that is not of the heap.
     #[inline(always)]
     pub fn is_static(self) -> bool {

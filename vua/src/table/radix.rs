@@ -99,6 +99,20 @@ impl Gc<RadixNode> {
         }
     }
 
+    /// Removes the values of a leaf of which `is_dead` is true.
+    pub(super) fn clear_values(self, is_dead: &mut dyn FnMut(Value) -> bool) {
+        if self.level() > 0 {
+            return;
+        }
+        for i in 0..LEAF_SLOTS {
+            let slot = self.slot(i as u64);
+            // SAFETY: slots hold nothing but values.
+            if is_dead(unsafe { Value::from_bits(slot.load(Ordering::Relaxed)) }) {
+                slot.store(Value::NIL.to_bits(), Ordering::Relaxed);
+            }
+        }
+    }
+
     fn load_child(self, x: u64) -> Option<Gc<RadixNode>> {
         // SAFETY: null or a live node; acquire, so that it is initialised.
         NonNull::new(self.child(x).load(Ordering::Acquire))
@@ -134,6 +148,18 @@ impl Gc<RadixNode> {
         };
         // SAFETY: nobody else has ever known it.
         unsafe { local.free(self.header_ptr(), bytes) };
+    }
+}
+
+/// Calls `visit` with a node and all below it: as deep as there are levels.
+pub(super) fn each_node(node: Gc<RadixNode>, visit: &mut dyn FnMut(Gc<RadixNode>)) {
+    visit(node);
+    if node.level() > 0 {
+        for i in 0..CHILDREN {
+            if let Part::Child(Some(child)) = node.part(i) {
+                each_node(child, visit);
+            }
+        }
     }
 }
 

@@ -62,7 +62,14 @@ fn run(case: &Case, workers: usize) -> Outcome {
     }
     fs::write(folder.join(&case.file), &case.source).expect("the program can be copied");
     let mut child = Command::new(env!("CARGO_BIN_EXE_vua"))
-        .args(["run", "--workers", &workers.to_string(), &case.file])
+        .args(["run", "--workers", &workers.to_string()])
+        // So that all cases can be run under `--gc-stress` and the like.
+        .args(
+            std::env::var("VUA_OPTIONS")
+                .iter()
+                .flat_map(|o| o.split_whitespace()),
+        )
+        .arg(&case.file)
         .args(&case.arguments)
         .current_dir(&folder)
         .stdin(Stdio::piped())

@@ -28,6 +28,7 @@ use super::super::block::{Block, RESCAN};
 use super::super::pool::Pool;
 use super::super::{Header, Heap, Kind, SLICE, Visit, flags};
 use super::sweep;
+use super::weak::{self, WeakTables, Weakness};
 use crate::object::{Gc, NativeFunction, Proto};
 use crate::table::{DenseBlock, NodeBlock, Table};
 use crate::value::{Tag, Value};
@@ -84,7 +85,14 @@ pub(super) struct Shared {
     hungry: AtomicUsize,
     /// A block has [`RESCAN`].
     overflowed: AtomicBool,
+    /// Weak tables that were come to.
+    weak: Lock<WeakTables>,
 }
+
+// SAFETY: the tables on its list are used in the pause only.
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}
 
 impl Shared {
     /// With a segment for each of `cpus` markers.
@@ -96,6 +104,7 @@ impl Shared {
             active: AtomicUsize::new(0),
             hungry: AtomicUsize::new(0),
             overflowed: AtomicBool::new(false),
+            weak: Lock::new(WeakTables::new()),
         };
         for _ in 0..cpus {
             if let Some(segment) = new_segment() {
@@ -175,6 +184,21 @@ impl Shared {
         }
     }
 
+    /// Puts a weak table on the list; `false` for want of memory.
+    fn note_weak(&self, table: Gc<Table>, weakness: Weakness) -> bool {
+        let mut weak = self.weak.lock();
+        let fits = weak.try_reserve(1).is_ok();
+        if fits {
+            weak.push((table, weakness));
+        }
+        fits
+    }
+
+    /// Weak table `i` of those on the list.
+    fn weak_table(&self, i: usize) -> Option<(Gc<Table>, Weakness)> {
+        self.weak.lock().get(i).copied()
+    }
+
     fn is_done(&self) -> bool {
         // In this order: see the module.
         self.full_count.load(Ordering::Acquire) == 0 && {
@@ -206,6 +230,8 @@ pub struct Marker<'a> {
     ahead: [u64; AHEAD],
     ahead_at: usize,
     until_share: u32,
+    /// The metatable that it came to last, and what that says.
+    last_metatable: (Option<Gc<Table>>, Option<Weakness>),
     /// Objects looked into, in bytes of entries: for the share of each core.
     pub(super) traced: u64,
 }
@@ -225,6 +251,7 @@ impl<'a> Marker<'a> {
             ahead: [0; AHEAD],
             ahead_at: 0,
             until_share: SHARE_EVERY,
+            last_metatable: (None, None),
             traced: 0,
         }
     }
@@ -519,6 +546,35 @@ impl<'a> Marker<'a> {
         }
     }
 
+    /// For the collector, when all is marked that is strongly reachable: marks what ephemerons keep.
+    pub(super) fn finish_ephemerons(&mut self, relax: &mut dyn FnMut(u32)) {
+        loop {
+            self.begin();
+            let mut any = false;
+            let mut i = 0;
+            while let Some((table, weakness)) = self.shared.weak_table(i) {
+                if weakness == Weakness::Keys {
+                    any |= self.mark_ephemerons(table);
+                }
+                i += 1;
+            }
+            self.finish(relax);
+            if !any {
+                return;
+            }
+        }
+    }
+
+    /// For the collector, when all marks are set: removes the entries of dead objects from weak tables.
+    pub(super) fn finish_weak(&mut self) {
+        let mut i = 0;
+        while let Some((table, weakness)) = self.shared.weak_table(i) {
+            self.clear_weak(table, weakness);
+            i += 1;
+        }
+        self.shared.weak.lock().clear();
+    }
+
     /// Looks into an object, or a slice of it.
     #[inline]
     fn trace(&mut self, next: u64) {
@@ -604,6 +660,12 @@ impl<'a> Marker<'a> {
                 && let Some(metatable) = table.metatable()
             {
                 self.object(metatable.header_ptr());
+                if let Some(weakness) = self.weakness(metatable)
+                    && self.shared.note_weak(table, weakness)
+                {
+                    self.mark_weak(table, weakness);
+                    return;
+                }
             }
             let dense = table.dense_block();
             if !dense.is_static() {
@@ -614,6 +676,17 @@ impl<'a> Marker<'a> {
                 self.object(nodes.header_ptr());
             }
         }
+    }
+
+    /// What is weak of tables with this metatable.
+    #[inline(always)]
+    fn weakness(&mut self, metatable: Gc<Table>) -> Option<Weakness> {
+        // Many tables have the same metatable, and come one after another.
+        if self.last_metatable.0 != Some(metatable) {
+            let weakness = weak::weakness(metatable, self.heap.mode_name());
+            self.last_metatable = (Some(metatable), weakness);
+        }
+        self.last_metatable.1
     }
 
     /// Slice `slice` of `count` values at `words`; the rest goes on the stack.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | this one | when a collection is due, its phases, who takes part |
 //! | [`mark`] | marking |
+//! | [`weak`] | weak tables |
 //! | [`sweep`] | what becomes of blocks after it |
 //!
 //! # When
@@ -29,6 +30,7 @@
 mod mark;
 mod statistics;
 pub(super) mod sweep;
+mod weak;
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
@@ -382,6 +384,8 @@ impl Heap {
             collector.phase.store(MARK, Ordering::Release);
             self.mark_roots(mutators, pool, &mut marker);
             marker.finish(&mut relax);
+            marker.finish_ephemerons(&mut relax);
+            marker.finish_weak();
             collector.statistics.lock().add_traced(cpu, marker.traced);
             self.interned
                 .lock()
