@@ -319,6 +319,7 @@ impl Engine {
         source: &[u8],
         arguments: &[&[u8]],
     ) -> Result<(), LoadError> {
+        let source = crate::compile::without_first_comment(source);
         let function = if source.starts_with(&binary::SIGNATURE) {
             binary::decode(source).map_err(|text| LoadError::Verify(format!("{path}: {text}")))?
         } else {

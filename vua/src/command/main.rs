@@ -204,7 +204,8 @@ fn work_on_threads(engine: &'static Engine, workers: usize) -> i32 {
 /// The program's compiled main function, or `None` after saying why there is none.
 fn compile(file: &Path) -> Option<Function> {
     let source = read_program(file)?;
-    match vua::compile::compile(&source, &file.to_string_lossy()) {
+    let text = vua::compile::without_first_comment(&source);
+    match vua::compile::compile(text, &file.to_string_lossy()) {
         Ok(function) => Some(function),
         Err(diagnostics) => {
             for diagnostic in diagnostics {

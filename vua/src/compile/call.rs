@@ -125,12 +125,12 @@ impl<'c> Compiler<'c> {
                 self.reserve(1)?;
                 self.call(base, 0, arguments, position, e)
             }
-            ExprKind::Method(_, name, arguments) => {
+            ExprKind::Method(_, name, at, arguments) => {
                 let object = self.any_register(e)?;
                 self.release_value(e);
                 let base = self.reserve(3)?;
                 let name = self.name_constant(name)?;
-                self.f.position = position;
+                self.f.position = *at;
                 self.emit_abc(Op::SELF, base, object, 0)?;
                 self.emit_extension(name.into())?;
                 self.call(base, 1, arguments, position, e)

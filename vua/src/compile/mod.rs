@@ -76,6 +76,23 @@ impl Compiler<'_> {
     }
 }
 
+/// The text of a file without its byte order mark and without a first line that begins with `#`; the line's end stays, so that lines keep their numbers.
+pub fn without_first_comment(file: &[u8]) -> &[u8] {
+    let text = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
+    if text.first() != Some(&b'#') {
+        return text;
+    }
+    let rest = text
+        .iter()
+        .position(|byte| matches!(byte, b'\n' | b'\r'))
+        .map_or(&b""[..], |end| &text[end..]);
+    match rest {
+        // A compiled chunk has no lines.
+        [_, compiled @ ..] if compiled.starts_with(&crate::bytecode::binary::SIGNATURE) => compiled,
+        _ => rest,
+    }
+}
+
 /// Compiles a source text. The result has one capture, the environment `_ENV`, and takes any number of arguments.
 ///
 /// `chunk_name` is how messages name the source: a path, or `[string "…"]`.

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::core_state::{Core, NO_STEP, Step, Vm};
 use super::dispatch::{Exit, closure_of, get, put};
-use super::frame::{Continuation, Frame, Link, MAX_SLOTS, SLACK};
+use super::frame::{Continuation, Frame, HANDLER_SLOTS, Link, MAX_SLOTS, SLACK};
 use super::native::{Call, NativeFn, Next, Throw};
 use super::throw::{Flow, Leave, fail};
 use crate::bytecode::instructions::{Extension, Op, a, ad, b, c, d, j};
@@ -22,6 +22,9 @@ static RESUME_NATIVE: AtomicU32 = AtomicU32::new(ad(Op::NATIVE, 1, 0));
 pub(super) fn is_resumed(pc: *const AtomicU32) -> bool {
     core::ptr::eq(pc, &RESUME_NATIVE)
 }
+
+/// How many objects with `__call` a call goes through before it takes them for a cycle.
+const MAX_CALL_CHAIN: usize = 2000;
 
 impl Core {
     /// Prepares to run the native in the frame at `base` again, with [`Core::step`].
@@ -45,11 +48,21 @@ impl Core {
             )
         };
         let needed = used + slots + SLACK;
-        // An error's handlers get some more than the program that overflowed.
         if needed > MAX_SLOTS {
-            return fail("stack overflow".into());
+            if !self.handles_overflow() {
+                return fail("stack overflow".into());
+            }
+            if needed > MAX_SLOTS + HANDLER_SLOTS {
+                let error = self.engine.handler_error();
+                return Err(Leave::Throw(Throw::Handled(error)));
+            }
         }
-        let new_size = needed.max(size * 2).min(MAX_SLOTS + SLACK);
+        let limit = if needed > MAX_SLOTS {
+            MAX_SLOTS + HANDLER_SLOTS
+        } else {
+            MAX_SLOTS
+        };
+        let new_size = needed.max(size * 2).min(limit + SLACK);
         let new = new_stack(&self.heap, new_size)?;
         // SAFETY: the new stack is larger; the old one is the task's own and used by nobody else. `base` may lie above `from`, with arguments at it.
         unsafe {
@@ -64,6 +77,64 @@ impl Core {
             }
             Ok(new.add(used))
         }
+    }
+
+    /// Gives back what a message handler got beyond the stack's limit, when its error has been caught and `used` slots are left in use.
+    pub(crate) fn shrink(&mut self, used: usize) {
+        // SAFETY: all three point into the task's stack.
+        let (base, size) = unsafe {
+            (
+                self.base.offset_from(self.stack) as usize,
+                self.stack_end.offset_from(self.stack) as usize,
+            )
+        };
+        // Within the handler, or near the end, the stack stays as it is.
+        if size <= MAX_SLOTS + SLACK || used > MAX_SLOTS / 2 {
+            return;
+        }
+        let new_size = (used + SLACK) * 2;
+        // Without memory the stack stays as it is: the next overflow comes later, and its handler has less.
+        let Ok(new) = new_stack(&self.heap, new_size) else {
+            return;
+        };
+        // SAFETY: what is in use fits the new stack; the old one is the task's own and used by nobody else.
+        unsafe {
+            core::ptr::copy_nonoverlapping(self.stack, new, (used + SLACK).min(new_size));
+            free_stack(&self.heap, self.stack, size);
+            self.stack = new;
+            self.stack_end = new.add(new_size);
+            self.base = new.add(base);
+        }
+        if let Some(task) = self.task {
+            task.fields().stack.set(new);
+            task.fields().slots.set(new_size);
+        }
+    }
+
+    /// Whether a message handler runs for an error at the end of the stack.
+    fn handles_overflow(&self) -> bool {
+        let mut walk = Some(Frame {
+            base: self.base,
+            pc: self.pc,
+        });
+        while let Some(frame) = walk {
+            // SAFETY: the frames are those of the running task's stack.
+            unsafe {
+                // An error there had a frame near the end; the handler's is right above it.
+                if (frame.base.offset_from(self.stack) as usize) < MAX_SLOTS - 1024 {
+                    return false;
+                }
+                if let Link::Metamethod {
+                    then: Continuation::Handled,
+                    ..
+                } = frame.link()
+                {
+                    return true;
+                }
+                walk = frame.caller();
+            }
+        }
+        false
     }
 
     /// Gives `count` values at `from` to whoever called the function at `base`, and prepares that to go on.
@@ -196,7 +267,7 @@ impl Core {
         let mut callee = callee;
         // SAFETY: `callee` is a frame on the running task's stack, `count` arguments above it.
         unsafe {
-            for _ in 0..100 {
+            for _ in 0..MAX_CALL_CHAIN {
                 let function = get(callee.sub(2), 0);
                 if function.has_tag(Tag::Function) {
                     let closure: *const Closure = function.address().cast();
@@ -471,7 +542,12 @@ pub(super) fn enter_variadic(vm: &mut Vm, ins: u32) -> Flow {
         vm.core.pc = unsafe { vm.core.pc.add(1) };
     }
     let core = &mut vm.core;
+    // Should there be no room, the function has not begun.
+    let entered = core.pc;
+    // SAFETY: the head is before.
+    core.pc = unsafe { entered.sub(1) };
     core.ensure_base(n + 2 + registers)?;
+    core.pc = entered;
     // SAFETY: there is room for both frames.
     unsafe {
         let low = core.base;

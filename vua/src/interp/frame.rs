@@ -16,8 +16,11 @@ use core::sync::atomic::AtomicU32;
 
 use crate::bytecode::instructions::a;
 
-/// The most slots that a task's stack may have: distances need 20 bits.
+/// The most slots that a task's stack may have.
 pub(crate) const MAX_SLOTS: usize = 1_000_000;
+
+/// So many more has a message handler that runs because of them. With these, distances need 20 bits.
+pub(crate) const HANDLER_SLOTS: usize = 40_000;
 
 /// Slots that are free above every frame: room for a metamethod's frame header and operands, and for a native's own use.
 pub(crate) const SLACK: usize = 64;

@@ -221,6 +221,9 @@ impl Core {
                             slots: distance - 1,
                         };
                         self.resume_native(native);
+                        // The native's arguments, and its one result.
+                        let used = frame.base.offset_from(self.stack) as usize;
+                        self.shrink(used + count);
                         return None;
                     }
                     Link::Native { distance, .. } if value.is_none() => {
@@ -350,12 +353,14 @@ impl Core {
 
     /// Calls a message handler on top of the frame that raised an error.
     fn call_handler(&mut self, innermost: Frame, handler: Value, error: Value) -> Flow {
-        // A native's own slots are of no use any more; a function's registers are, for the variables that it closes.
-        let above = self
-            .frame_proto(innermost)
-            .map_or(0, |proto| proto.registers as usize);
-        let distance = above + 4;
         (self.base, self.pc) = (innermost.base, innermost.pc);
+        // A native's own slots are of no use any more; a function's registers are, for the variables that it closes, unless it has not begun: then
+        // the stack may end before they would.
+        let above = match self.frame_proto(innermost) {
+            Some(proto) if !self.is_entering() => proto.registers as usize,
+            _ => 0,
+        };
+        let distance = above + 4;
         // SAFETY: above every frame there is room for this.
         unsafe {
             let callee = self.base.add(distance);

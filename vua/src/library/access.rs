@@ -3,8 +3,6 @@
 //! A metamethod that is a function can only be called between two steps. So each operation here either is done at once or
 //! prepares the call, upon which the native returns it and goes on in the state that it named.
 
-use core::fmt::Display;
-
 use crate::engine::Metamethod;
 use crate::heap::{barrier, flags};
 use crate::interp::native::{Call, Next, Throw};
@@ -61,6 +59,16 @@ impl Pace {
     pub(crate) fn bytes(&mut self, call: &mut Call<'_>, bytes: usize) -> Result<(), Throw> {
         self.0 += bytes / (BYTES / STEPS);
         self.step(call)
+    }
+}
+
+/// Makes sure that the frame has so many slots; whether the stack may grow so far.
+pub(crate) fn has_room(call: &mut Call<'_>, slots: usize) -> Result<bool, Throw> {
+    match call.room(slots) {
+        Ok(()) => Ok(true),
+        // The stack's end; anything else, a want of memory above all, is not about the number of slots.
+        Err(Throw::Message(_) | Throw::Handled(_)) => Ok(false),
+        Err(throw) => Err(throw),
     }
 }
 
@@ -417,15 +425,5 @@ impl Call<'_> {
     ) -> Result<(), Throw> {
         let key = self.string(name.as_bytes())?;
         self.store(table, key, value)
-    }
-
-    /// An error that `error(message, 0)` would raise.
-    #[cold]
-    pub(crate) fn plain_error(&mut self, text: impl Display) -> Throw {
-        let text = alloc::format!("{text}");
-        match self.string(text.as_bytes()) {
-            Ok(value) => Throw::Value(value),
-            Err(throw) => throw,
-        }
     }
 }

@@ -226,14 +226,18 @@ fn assert(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
     call.any_argument(0)?;
     if call.count() > 1 {
-        return Err(Throw::Value(call.get(1)));
+        return raise(call, call.get(1), 1);
     }
-    Err(call.plain_error("assertion failed!"))
+    Err(call.message("assertion failed!"))
 }
 
 fn error(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let value = call.get(0);
     let level = call.optional_integer(1, 1)?;
+    raise(call, call.get(0), level)
+}
+
+/// Raises an error. A text gets the position of the function `level` levels out in front.
+fn raise(call: &mut Call<'_>, value: Value, level: i64) -> Result<Next, Throw> {
     let Some(message) = value.as_str() else {
         return Err(Throw::Value(value));
     };

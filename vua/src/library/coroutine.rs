@@ -229,6 +229,9 @@ fn give_back(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn close(call: &mut Call<'_>) -> Result<Next, Throw> {
     let coroutine = coroutine_argument(call, 0)?;
     if call.state() == 0 {
+        if !call.core.may_nest() {
+            return Err(call.message("C stack overflow"));
+        }
         let taken = [Status::Suspended, Status::Dead]
             .into_iter()
             .any(|status| coroutine.take(status));

@@ -110,6 +110,18 @@ struct Info {
     captures: i64,
 }
 
+/// The name that a chunk was given, from how messages name it. A text of more than a line is known by its beginning only.
+fn source(shown: &str, stripped: bool) -> String {
+    let text = shown
+        .strip_prefix("[string \"")
+        .and_then(|text| text.strip_suffix("\"]"));
+    match text {
+        Some(text) => text.into(),
+        None if stripped => format!("={shown}"),
+        None => format!("@{shown}"),
+    }
+}
+
 /// Describes a function, which runs in `frame` unless that is `None`.
 fn describe(call: &Call<'_>, function: Value, frame: Option<Frame>) -> Info {
     let mut info = Info {
@@ -127,13 +139,7 @@ fn describe(call: &Call<'_>, function: Value, frame: Option<Frame>) -> Info {
         info.native = false;
         info.main = debug.line == 0;
         info.short_source = String::from(&*debug.source);
-        // A text that was loaded is known by its beginning only.
-        let mark = if debug.source.starts_with('[') || debug.lines.is_empty() {
-            '='
-        } else {
-            '@'
-        };
-        info.source = format!("{mark}{}", debug.source);
+        info.source = source(&debug.source, debug.lines.is_empty());
         info.defined = (i64::from(debug.line), i64::from(debug.last_line));
         info.parameters = i64::from(debug.parameters);
         info.variadic = debug.variadic;

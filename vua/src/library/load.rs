@@ -10,6 +10,7 @@ use super::access::Pace;
 use super::buffer::{Buffer, long_string};
 use super::table::is_function;
 use crate::bytecode::binary;
+use crate::compile::without_first_comment;
 use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
 use crate::value::Value;
@@ -144,7 +145,17 @@ fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
     if call.state() == 0 {
         let pieces = call.new_table(4, 0)?;
         call.set(PIECES, pieces.value());
-        return Ok(call.prepare(CALLEE, chunk, &[], 1));
+        return Ok(read(call, CALLEE, chunk));
+    }
+    if call.failed() {
+        // The reader's error is the result, as a syntax error would be.
+        let error = call.slot(CALLEE);
+        call.set(CALLEE, Value::NIL);
+        call.set(CALLEE + 1, error);
+        return Ok(Next::Many {
+            at: CALLEE,
+            count: 2,
+        });
     }
     let Some(pieces) = call.slot(PIECES).as_table() else {
         return Ok(Next::Nothing);
@@ -153,7 +164,7 @@ fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
     match piece.as_str() {
         Some(piece) if piece.len() > 0 => {
             call.append(pieces, piece.value())?;
-            return Ok(call.prepare(CALLEE, chunk, &[], 1));
+            return Ok(read(call, CALLEE, chunk));
         }
         None if !piece.is_nil() => {
             return refused(call, "reader function must return a string".into(), CALLEE);
@@ -173,8 +184,19 @@ fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
     compile(call, &source, name, mode, environment, CALLEE)
 }
 
+/// The call of `load`'s reader, in slot `at`, for the next piece.
+fn read(call: &mut Call<'_>, at: usize, reader: Value) -> Next {
+    call.set(at, reader);
+    Next::Call {
+        at,
+        arguments: 0,
+        state: 1,
+        protected: true,
+    }
+}
+
 /// The content of a file, or `None` if there is none.
-pub(super) fn read(call: &mut Call<'_>, name: &str) -> Result<Option<Vec<u8>>, Throw> {
+pub(super) fn content(call: &mut Call<'_>, name: &str) -> Result<Option<Vec<u8>>, Throw> {
     let mut source = Vec::new();
     let mut full = false;
     let read = call.platform().read_file(name, &mut |bytes| match source
@@ -195,7 +217,7 @@ fn read_file(call: &mut Call<'_>) -> Result<Result<(String, Vec<u8>), String>, T
     let Some(name) = name.to_utf8().map(String::from) else {
         return Err(call.argument_error(0, "invalid file name"));
     };
-    Ok(match read(call, &name)? {
+    Ok(match content(call, &name)? {
         Some(source) => Ok((name, source)),
         None => Err(format!("cannot open {name}")),
     })
@@ -214,7 +236,7 @@ fn loadfile(call: &mut Call<'_>) -> Result<Next, Throw> {
     match read_file(call)? {
         Ok((name, source)) => compile(
             call,
-            &source,
+            without_first_comment(&source),
             format!("@{name}").as_bytes(),
             mode,
             environment,
@@ -228,7 +250,8 @@ fn loadfile(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn dofile(call: &mut Call<'_>) -> Result<Next, Throw> {
     let at = call.count().max(1);
     let (name, source) = read_file(call)?.map_err(|text| call.message(text))?;
-    match compile(call, &source, format!("@{name}").as_bytes(), b"t", None, at)? {
+    let text = without_first_comment(&source);
+    match compile(call, text, format!("@{name}").as_bytes(), b"bt", None, at)? {
         Next::One(function) => {
             call.set(at, function);
             Ok(Next::TailCall { at, arguments: 0 })

@@ -372,7 +372,7 @@ fn find_file(
     } else {
         name.replace(separator, replacement)
     };
-    for template in path.split(';').filter(|template| !template.is_empty()) {
+    for template in path.split(';') {
         let file = template.replace('?', &name);
         if call.platform().read_file(&file, &mut |_| ()).is_ok() {
             return Ok(Ok(file));
@@ -405,10 +405,11 @@ fn search_files(call: &mut Call<'_>) -> Result<Next, Throw> {
         Ok(file) => file,
         Err(tried) => return Ok(Next::One(long_string(call, tried.as_bytes(), 1)?)),
     };
-    let source = super::load::read(call, &file)?.unwrap_or_default();
+    let source = super::load::content(call, &file)?.unwrap_or_default();
     let at = call.count() + 2;
     let chunk = format!("@{file}");
-    match super::load::compile(call, &source, chunk.as_bytes(), b"bt", None, at)? {
+    let text = crate::compile::without_first_comment(&source);
+    match super::load::compile(call, text, chunk.as_bytes(), b"bt", None, at)? {
         Next::One(loader) => {
             call.set(at, loader);
             let file = call.string(file.as_bytes())?;

@@ -3,7 +3,7 @@
 use alloc::format;
 
 use super::Builder;
-use super::access::{BYTES, Pace};
+use super::access::{BYTES, Pace, has_room};
 use super::base::{Shown, append, show, shown_result};
 use super::buffer::{Buffer, MAX_STRING, fill_at, long_string, unfilled};
 use super::format::{self, Directive};
@@ -12,6 +12,17 @@ use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
 use crate::number::{self, Flags, Number};
 use crate::value::{Tag, Value};
+
+/// Strings up to this length have one identity in Lua, and `%p` shows them as if they had here.
+const SHORT: usize = 40;
+
+/// A number of 47 bits, nearly always different for different texts: FNV-1a.
+fn identity(text: &[u8]) -> u64 {
+    let hash = text.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    hash >> 17
+}
 
 /// Defines the library, and the metatable of strings.
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
@@ -185,7 +196,7 @@ pub(crate) fn byte(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
     let count = end - start + 1;
     let at = call.count();
-    if count >= 1_000_000 || call.room(at + count).is_err() {
+    if count >= 1_000_000 || !has_room(call, at + count)? {
         return Err(call.message("string slice too long"));
     }
     let mut pace = Pace::default();
@@ -291,7 +302,12 @@ fn convert(
             let value = call.get(i);
             let flags = flags(call, format::TEXT_FLAGS, false)?;
             let has_address = value.is_reference() && !value.has_tag(Tag::BoxedInteger);
-            let text = if has_address {
+            let text = if let Some(text) = value.as_str()
+                && text.len() <= SHORT
+            {
+                // Equal short strings are the same to a program, wherever they lie.
+                format!("0x{:012x}", identity(text.bytes()))
+            } else if has_address {
                 format!("0x{:012x}", value.address() as usize)
             } else {
                 "(null)".into()

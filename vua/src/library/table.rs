@@ -1,7 +1,7 @@
 //! The table library (reference manual, 6.6). Everything honours metamethods; tables without them take no call.
 
 use super::Builder;
-use super::access::{Compared, Fetched, Pace};
+use super::access::{Compared, Fetched, Pace, has_room};
 use super::base::append;
 use super::buffer::Buffer;
 use crate::heap::{NeedMemory, flags};
@@ -466,7 +466,7 @@ fn unpack(call: &mut Call<'_>) -> Result<Next, Throw> {
             return Ok(Next::Nothing);
         }
         let count = last.wrapping_sub(first) as u64;
-        if count >= MAX_RESULTS || call.room(FIRST + count as usize + 8).is_err() {
+        if count >= MAX_RESULTS || !has_room(call, FIRST + count as usize + 8)? {
             return Err(call.message("too many results to unpack"));
         }
         keep(call, 1, first)?;

@@ -222,6 +222,9 @@ fn offset(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 fn codes(call: &mut Call<'_>) -> Result<Next, Throw> {
     let text = call.bytes_argument(0)?;
+    if text.bytes().first().is_some_and(|b| is_continuation(*b)) {
+        return Err(call.argument_error(0, "invalid UTF-8 code"));
+    }
     let iterator = call.capture(usize::from(call.get(1).is_truthy()));
     call.set(0, iterator);
     call.set(1, text.value());
@@ -246,8 +249,9 @@ fn following(call: &mut Call<'_>, strict: bool) -> Result<Next, Throw> {
     if at >= text.len() {
         return Ok(Next::One(Value::NIL));
     }
-    let (code, _) =
-        decode(&text[at..], strict).ok_or_else(|| call.message("invalid UTF-8 code"))?;
+    let (code, _) = decode(&text[at..], strict)
+        .filter(|(_, length)| !text.get(at + length).is_some_and(|b| is_continuation(*b)))
+        .ok_or_else(|| call.message("invalid UTF-8 code"))?;
     let (position, code) = (call.integer(at as i64 + 1)?, call.integer(i64::from(code))?);
     call.set(0, position);
     call.set(1, code);

@@ -139,8 +139,8 @@ pub enum ExprKind {
     Index(ExprId, ExprId),
     /// `function(arguments)`.
     Call(ExprId, Vec<ExprId>),
-    /// `object:name(arguments)`.
-    Method(ExprId, Arc<str>, Vec<ExprId>),
+    /// `object:name(arguments)`; the position is that of the arguments.
+    Method(ExprId, Arc<str>, Position, Vec<ExprId>),
     /// A function.
     Function(FunctionId),
     /// A function of the engine that has no name.

@@ -86,7 +86,7 @@ fn line_end(text: &[u8]) -> (usize, usize) {
 }
 
 /// How much of a token's text a message quotes.
-const QUOTED: usize = 60;
+pub(super) const QUOTED: usize = 60;
 
 /// `near 'text'`, of a token's source text.
 pub(super) fn near(text: &[u8]) -> String {

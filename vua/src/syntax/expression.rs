@@ -165,7 +165,9 @@ impl Parser<'_> {
 
     /// A name or parentheses, with the indices and calls behind it.
     pub(super) fn suffixed(&mut self) -> Parsed<ExprId> {
-        let position = self.current.position;
+        // A call that fails is reported at the line where its expression begins, as in Lua.
+        let start = self.current.position;
+        let position = start;
         let mut left = match self.token() {
             Token::Name(name) => {
                 let name = name.clone();
@@ -199,13 +201,13 @@ impl Parser<'_> {
                 Token::Colon => {
                     self.advance();
                     let name = self.name()?;
-                    let position = self.current.position;
+                    let at = self.current.position;
                     let arguments = self.arguments()?;
-                    left = self.add(ExprKind::Method(left, name, arguments), position);
+                    left = self.add(ExprKind::Method(left, name, at, arguments), start);
                 }
                 Token::LeftParen | Token::String(_) | Token::LeftBrace => {
                     let arguments = self.arguments()?;
-                    left = self.add(ExprKind::Call(left, arguments), position);
+                    left = self.add(ExprKind::Call(left, arguments), start);
                 }
                 _ => return Ok(left),
             }

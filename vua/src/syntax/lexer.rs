@@ -10,7 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::diagnostic::near;
+use super::diagnostic::{QUOTED, near};
 use super::token::{Lexeme, Position, Token};
 use crate::number::{self, Number};
 
@@ -28,9 +28,9 @@ pub struct Lexer<'s> {
 }
 
 impl<'s> Lexer<'s> {
-    /// A lexer at the start of `source`. A first line that begins with `#` is skipped.
+    /// A lexer at the start of `source`.
     pub fn new(source: &'s [u8]) -> Lexer<'s> {
-        let mut lexer = Lexer {
+        Lexer {
             source,
             at: 0,
             line: 1,
@@ -38,11 +38,7 @@ impl<'s> Lexer<'s> {
             previous_line: 0,
             names: BTreeSet::new(),
             errors: Vec::new(),
-        };
-        if source.first() == Some(&b'#') {
-            lexer.skip_line();
         }
-        lexer
     }
 
     /// The source text.
@@ -145,9 +141,12 @@ impl<'s> Lexer<'s> {
                     match self.long_bracket() {
                         Some(level) => {
                             if self.long_text(level).is_none() {
+                                let line = position.line;
                                 self.error(
-                                    position,
-                                    "unfinished long comment near <eof>".to_string(),
+                                    self.position(),
+                                    format!(
+                                        "unfinished long comment (starting at line {line}) near <eof>"
+                                    ),
                                 );
                             }
                         }
@@ -269,7 +268,7 @@ impl<'s> Lexer<'s> {
             byte => {
                 let position = self.position();
                 let length = self.character_length();
-                let message = if byte.is_ascii_control() {
+                let message = if byte.is_ascii_control() || (length == 1 && !byte.is_ascii()) {
                     format!("unexpected symbol near '<\\{byte}>'")
                 } else {
                     format!(
@@ -345,11 +344,13 @@ impl<'s> Lexer<'s> {
     }
 
     fn long_string(&mut self, level: usize) -> Token {
-        let position = self.position();
+        let line = self.position().line;
         match self.long_text(level) {
             Some(text) => Token::String(Rc::from(text)),
             None => {
-                self.error(position, "unfinished long string near <eof>".to_string());
+                let message =
+                    format!("unfinished long string (starting at line {line}) near <eof>");
+                self.error(self.position(), message);
                 Token::String(Rc::from(&b""[..]))
             }
         }
@@ -357,22 +358,26 @@ impl<'s> Lexer<'s> {
 
     fn string(&mut self, quote: u8) -> Token {
         let start = self.at;
-        let position = self.position();
+        let errors = self.errors.len();
         self.at += 1;
         let mut text = Vec::new();
         loop {
             if self.ended() {
-                self.error(position, "unfinished string near <eof>".to_string());
+                // A wrong escape sequence may have swallowed the quote.
+                if self.errors.len() == errors {
+                    let message = "unfinished string near <eof>".to_string();
+                    self.error(self.position(), message);
+                }
                 break;
             }
             match self.peek() {
                 b'\n' | b'\r' => {
                     let message =
                         format!("unfinished string {}", near(&self.source[start..self.at]));
-                    self.error(position, message);
+                    self.error(self.position_of(start), message);
                     break;
                 }
-                b'\\' => self.escape(&mut text),
+                b'\\' => self.escape(start, &mut text),
                 byte => {
                     self.at += 1;
                     if byte == quote {
@@ -385,8 +390,8 @@ impl<'s> Lexer<'s> {
         Token::String(Rc::from(text))
     }
 
-    /// An escape sequence, from its backslash on.
-    fn escape(&mut self, text: &mut Vec<u8>) {
+    /// An escape sequence, from its backslash on, in the string that begins at `string`.
+    fn escape(&mut self, string: usize, text: &mut Vec<u8>) {
         let start = self.at;
         self.at += 1;
         let byte = self.peek();
@@ -403,8 +408,8 @@ impl<'s> Lexer<'s> {
                 text.push(b'\n');
                 return self.newline();
             }
-            b'x' => return self.hexadecimal_escape(start, text),
-            b'u' => return self.unicode_escape(start, text),
+            b'x' => return self.hexadecimal_escape(string, start, text),
+            b'u' => return self.unicode_escape(string, start, text),
             b'z' => {
                 self.at += 1;
                 while !self.ended() && number::is_space(self.peek()) {
@@ -429,32 +434,41 @@ impl<'s> Lexer<'s> {
                 }
                 match u8::try_from(value) {
                     Ok(byte) => text.push(byte),
-                    Err(_) => self.bad_escape(start, "decimal escape too large"),
+                    Err(_) => self.bad_escape(string, start, "decimal escape too large"),
                 }
                 return;
             }
             _ => {
+                self.bad_escape(string, start, "invalid escape sequence");
                 if !self.ended() {
                     self.at += self.character_length();
                 }
-                return self.bad_escape(start, "invalid escape sequence");
+                return;
             }
         };
         self.at += 1;
         text.push(simple);
     }
 
-    fn bad_escape(&mut self, start: usize, message: &str) {
-        let message = format!("{message} {}", near(&self.source[start..self.at]));
+    /// An error in the escape sequence that begins at `start`. It is shown with the string before it, unless that is long, and with the character
+    /// that does not belong, as Lua does.
+    fn bad_escape(&mut self, string: usize, start: usize, message: &str) {
+        let end = if self.ended() {
+            self.at
+        } else {
+            self.at + self.character_length()
+        };
+        let from = if end - string > QUOTED { start } else { string };
+        let message = format!("{message} {}", near(&self.source[from..end]));
         self.error(self.position_of(start), message);
     }
 
-    fn hexadecimal_escape(&mut self, start: usize, text: &mut Vec<u8>) {
+    fn hexadecimal_escape(&mut self, string: usize, start: usize, text: &mut Vec<u8>) {
         self.at += 1;
         let mut value = 0u8;
         for _ in 0..2 {
             let Some(digit) = (self.peek() as char).to_digit(16) else {
-                return self.bad_escape(start, "hexadecimal digit expected");
+                return self.bad_escape(string, start, "hexadecimal digit expected");
             };
             value = value << 4 | digit as u8;
             self.at += 1;
@@ -462,27 +476,31 @@ impl<'s> Lexer<'s> {
         text.push(value);
     }
 
-    fn unicode_escape(&mut self, start: usize, text: &mut Vec<u8>) {
+    fn unicode_escape(&mut self, string: usize, start: usize, text: &mut Vec<u8>) {
         self.at += 1;
         if self.peek() != b'{' {
-            return self.bad_escape(start, "missing '{' in \\u{xxxx}");
+            return self.bad_escape(string, start, "missing '{'");
         }
         self.at += 1;
         let mut value = 0u32;
         let mut digits = 0;
         while let Some(digit) = (self.peek() as char).to_digit(16) {
+            if value >> 27 != 0 {
+                self.bad_escape(string, start, "UTF-8 value too large");
+                while self.peek().is_ascii_hexdigit() {
+                    self.at += 1;
+                }
+                return;
+            }
             self.at += 1;
             digits += 1;
-            if value >> 27 != 0 {
-                return self.bad_escape(start, "UTF-8 value too large");
-            }
             value = value << 4 | digit;
         }
         if digits == 0 {
-            return self.bad_escape(start, "hexadecimal digit expected");
+            return self.bad_escape(string, start, "hexadecimal digit expected");
         }
         if self.peek() != b'}' {
-            return self.bad_escape(start, "missing '}' in \\u{xxxx}");
+            return self.bad_escape(string, start, "missing '}'");
         }
         self.at += 1;
         append_utf8(text, value);

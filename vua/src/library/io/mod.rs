@@ -264,7 +264,8 @@ fn io_close(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 /// `__close` and `__gc`: closes a file that still is open.
 fn file_end(call: &mut Call<'_>) -> Result<Next, Throw> {
-    if let Some(file) = Gc::<File>::from_value(call.get(0)) {
+    let file = Gc::<File>::from_value(call.get(0)).ok_or_else(|| call.type_error(0, "FILE*"))?;
+    {
         let platform = call.platform();
         let stream = stream_of(call, file)?;
         let mut stream = stream.lock();

@@ -665,6 +665,8 @@ fn in_letter_class(byte: u8, letter: u8) -> bool {
         b'u' => byte.is_ascii_uppercase(),
         b'w' => byte.is_ascii_alphanumeric(),
         b'x' => byte.is_ascii_hexdigit(),
+        // No longer in the manual, and still in Lua.
+        b'z' => byte == 0,
         _ => return byte == letter,
     };
     belongs != letter.is_ascii_uppercase()
