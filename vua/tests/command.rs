@@ -372,3 +372,53 @@ print(table.concat(tasks))
         );
     }
 }
+
+#[test]
+fn build_makes_a_file_that_runs_as_the_program_does() {
+    let place = Place::new(
+        "build",
+        "#!/usr/bin/env vua\nlocal m = require 'm'\nprint(m.twice(21), ...)\nprint(pcall(m.fail))\n",
+    );
+    fs::write(
+        place.0.join("m.vua"),
+        "return { twice = function(x) return 2 * x end, fail = function() error('here') end }",
+    )
+    .unwrap();
+    for (options, position) in [(&[][..], "m.vua:1:"), (&["--strip"], "?:-1:")] {
+        for (source, compiled) in [("program.vua", "out.vbc"), ("m.vua", "m.vbc")] {
+            let mut arguments = vec!["build", source, "-o", compiled];
+            arguments.extend(options);
+            let output = place.output(&arguments);
+            assert!(output.status.success(), "{}", text(&output.stderr));
+        }
+        fs::rename(place.0.join("m.vua"), place.0.join("m.source")).unwrap();
+        let output = place.output(&["run", "out.vbc", "one"]);
+        assert_eq!(
+            text(&output.stdout),
+            format!("42\tone\nfalse\t{position} here\n"),
+            "{}",
+            text(&output.stderr)
+        );
+        assert!(place.output(&["check", "out.vbc"]).status.success());
+        let listing = place.output(&["dis", "m.vbc"]);
+        assert!(
+            text(&listing.stdout).contains("MUL"),
+            "{}",
+            text(&listing.stdout)
+        );
+        fs::rename(place.0.join("m.source"), place.0.join("m.vua")).unwrap();
+    }
+    // Damage is found before anything runs.
+    let mut bytes = fs::read(place.0.join("out.vbc")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(place.0.join("out.vbc"), bytes).unwrap();
+    let output = place.output(&["run", "out.vbc"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    assert!(
+        text(&output.stderr).contains("damaged"),
+        "{}",
+        text(&output.stderr)
+    );
+}

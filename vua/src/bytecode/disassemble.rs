@@ -102,6 +102,7 @@ fn instruction(text: &mut String, function: &Function, at: usize) -> usize {
     }
     match (row.extension, function.code.get(at + 1)) {
         (Extension::Field, Some(word)) => note = constant(function, (word & 0xffff) as usize),
+        (Extension::Constant, Some(word)) => note = constant(function, *word as usize),
         (Extension::Index, Some(word)) => {
             let _ = write!(text, " [{word}]");
         }

@@ -36,6 +36,8 @@ pub enum Extension {
     None,
     /// A string constant's index in the low half, a slot hint in the high half.
     Field,
+    /// A constant's index, of 32 bits.
+    Constant,
     /// A number of 32 bits.
     Index,
 }
@@ -141,6 +143,7 @@ instructions! {
     MOV    AD  (Write Read) "R[A] = R[D]";
     KVAL   AD  (Write Constant) "R[A] = K[D]";
     KINT   AD  (Write Signed) "R[A] = integer D";
+    KVALX  AD  (Write Unsigned) [Constant] "R[A] = K[extension]";
     KNIL   AD  (Base Unsigned) "R[A] .. R[D] = nil, D >= A";
     KBOOL  AD  (Write Unsigned) "R[A] = D ~= 0";
 

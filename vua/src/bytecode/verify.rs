@@ -169,7 +169,7 @@ impl Checker<'_> {
         if f.lines.len() != f.code.len() && !f.lines.is_empty() {
             return self.error(None, "not every word has a line");
         }
-        if f.constants.len() > 1 << 16 || f.children.len() > 1 << 16 || f.captures.len() > 1 << 16 {
+        if f.constants.len() > 1 << 24 || f.children.len() > 1 << 16 || f.captures.len() > 1 << 16 {
             return self.error(
                 None,
                 "more constants, functions or captures than operands can name",
@@ -304,6 +304,9 @@ impl Checker<'_> {
                     },
                 )?,
             }
+        }
+        if row.extension == Extension::Constant && f.code[at + 1] as usize >= f.constants.len() {
+            return self.error(Some(at), "there is no such constant");
         }
         if row.extension == Extension::Field {
             match f.constants.get((f.code[at + 1] & 0xffff) as usize) {

@@ -61,6 +61,11 @@ fn main() {
         }
         Ok(Request::Check(file)) => check(&file),
         Ok(Request::Disassemble(file)) => disassemble(&file),
+        Ok(Request::Build {
+            file,
+            output,
+            strip,
+        }) => build(&file, &output, strip),
         Ok(Request::Help) => {
             print!("{}", options::USAGE);
             0
@@ -201,10 +206,26 @@ fn work_on_threads(engine: &'static Engine, workers: usize) -> i32 {
     status
 }
 
+/// A function that was compiled before, verified.
+fn read_compiled(bytes: &[u8]) -> Result<Function, String> {
+    let function = vua::bytecode::binary::decode(bytes)?;
+    vua::bytecode::verify(&function).map_err(|error| format!("bytecode refused: {error}"))?;
+    Ok(function)
+}
+
 /// The program's compiled main function, or `None` after saying why there is none.
 fn compile(file: &Path) -> Option<Function> {
     let source = read_program(file)?;
     let text = vua::compile::without_first_comment(&source);
+    if text.starts_with(&vua::bytecode::binary::SIGNATURE) {
+        return match read_compiled(text) {
+            Ok(function) => Some(function),
+            Err(message) => {
+                eprintln!("{}: {message}", file.display());
+                None
+            }
+        };
+    }
     match vua::compile::compile(text, &file.to_string_lossy()) {
         Ok(function) => Some(function),
         Err(diagnostics) => {
@@ -212,6 +233,21 @@ fn compile(file: &Path) -> Option<Function> {
                 eprintln!("{diagnostic}");
             }
             None
+        }
+    }
+}
+
+/// Compiles a program into a file.
+fn build(file: &Path, output: &Path, strip: bool) -> i32 {
+    let Some(function) = compile(file) else {
+        return NOT_RUN;
+    };
+    let bytes = vua::bytecode::binary::encode(&function, strip);
+    match fs::write(output, bytes) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("vua: cannot write {}: {error}", output.display());
+            NOT_RUN
         }
     }
 }

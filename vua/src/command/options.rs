@@ -1,6 +1,6 @@
 //! The command line of `vua`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
@@ -33,6 +33,15 @@ pub enum Request {
     Check(PathBuf),
     /// `dis FILE`: print the bytecode.
     Disassemble(PathBuf),
+    /// `build FILE -o OUT.vbc`: compile into a file.
+    Build {
+        /// The program.
+        file: PathBuf,
+        /// Where its bytecode goes.
+        output: PathBuf,
+        /// Whether names and lines are left out.
+        strip: bool,
+    },
     /// `--help`.
     Help,
     /// `--version`.
@@ -55,6 +64,8 @@ pub const USAGE: &str = "\
 Usage: vua run [OPTION…] FILE [ARG…]   runs a program
        vua check FILE                  compiles it and reports its errors
        vua dis FILE                    prints its bytecode
+       vua build [--strip] FILE -o OUT.vbc
+                                       compiles it into a file, which runs as the program does
 
   --workers N        how many threads stand for cores (default: one for each CPU)
   --memory SIZE      the most memory that the program may have: bytes, or with K, M or G
@@ -90,6 +101,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
     let mut command = None;
     let mut file = None;
     let mut rest = Vec::new();
+    let mut output = None;
+    let mut strip = false;
     while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
         match argument {
             Long("help") | Short('h') => return Ok(Request::Help),
@@ -123,9 +136,19 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             Long("memory") => {
                 memory = Some(parse_size(&parser.value().map_err(|e| e.to_string())?)?);
             }
+            Long("strip") => strip = true,
+            Short('o') | Long("output") => {
+                output = Some(PathBuf::from(parser.value().map_err(|e| e.to_string())?))
+            }
             Value(name) if command.is_none() => command = Some(name),
             Value(name) => {
-                file = Some(PathBuf::from(name));
+                if let Some(first) = file.replace(PathBuf::from(&name)) {
+                    file = Some(first);
+                    rest.push(name);
+                }
+                if command.as_deref() == Some(OsStr::new("build")) {
+                    continue;
+                }
                 // Whatever follows the program is the program's, options included.
                 rest = parser.raw_args().map_err(|e| e.to_string())?.collect();
             }
@@ -133,13 +156,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         }
     }
     let Some(command) = command else {
-        return Err("say what to do: run, check or dis".into());
+        return Err("say what to do: run, check, dis or build".into());
     };
     let command = command.to_string_lossy().into_owned();
-    if !matches!(&*command, "run" | "check" | "dis") {
+    if !matches!(&*command, "run" | "check" | "dis" | "build") {
         return Err(format!(
-            "unknown command '{command}': there are run, check and dis"
+            "unknown command '{command}': there are run, check, dis and build"
         ));
+    }
+    if command != "build" && (output.is_some() || strip) {
+        return Err(format!("-o and --strip are for 'build', not '{command}'"));
     }
     let Some(file) = file else {
         return Err(format!("'{command}' needs the name of a file"));
@@ -189,6 +215,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         || memory.is_some()
     {
         return Err(format!("options are for 'run', not for '{command}'"));
+    }
+    if command == "build" {
+        return match output {
+            Some(output) => Ok(Request::Build {
+                file,
+                output,
+                strip,
+            }),
+            None => Err("'build' needs the name of its output: -o FILE".into()),
+        };
     }
     Ok(if command == "check" {
         Request::Check(file)
@@ -327,7 +363,23 @@ mod tests {
     #[test]
     fn what_is_unknown_is_named() {
         assert!(words("").unwrap_err().contains("run"));
-        assert!(words("build a.vua").unwrap_err().contains("'build'"));
+        assert!(words("make a.vua").unwrap_err().contains("'make'"));
+        assert!(words("build a.vua").unwrap_err().contains("-o"));
+        assert!(
+            words("build a.vua b.vua -o c.vbc")
+                .unwrap_err()
+                .contains("one file")
+        );
+        assert!(words("check a.vua -o b").is_err());
+        assert!(words("-o b check a.vua").unwrap_err().contains("build"));
+        assert_eq!(
+            words("build a.vua -o b.vbc --strip"),
+            Ok(Request::Build {
+                file: "a.vua".into(),
+                output: "b.vbc".into(),
+                strip: true
+            })
+        );
         assert!(words("run").unwrap_err().contains("needs"));
         assert!(words("run --fast a.vua").unwrap_err().contains("--fast"));
         for (text, bytes) in [

@@ -1,6 +1,7 @@
 //! Expressions: variables, indices, calls, table constructors, and the walk over them.
 
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use super::operand::{Expression, Literal, Operand};
@@ -129,10 +130,21 @@ impl<'c> Compiler<'c> {
                 let object = self.any_register(e)?;
                 self.release_value(e);
                 let base = self.reserve(3)?;
-                let name = self.name_constant(name)?;
+                let literal = Literal::String(Rc::from(name.as_bytes()));
+                let name = self.constant(&literal)?;
                 self.f.position = *at;
-                self.emit_abc(Op::SELF, base, object, 0)?;
-                self.emit_extension(name.into())?;
+                match u16::try_from(name) {
+                    Ok(name) => {
+                        self.emit_abc(Op::SELF, base, object, 0)?;
+                        self.emit_extension(name.into())?;
+                    }
+                    Err(_) => {
+                        // The object first: it may be in the function's register.
+                        self.emit_ad(Op::MOV, base + 2, object.into())?;
+                        self.load(&literal, base)?;
+                        self.emit_abc(Op::TGET, base, base + 2, base)?;
+                    }
+                }
                 self.call(base, 1, arguments, position, e)
             }
             _ => Ok(()),
@@ -142,12 +154,25 @@ impl<'c> Compiler<'c> {
     /// A field of the chunk's own `_ENV`.
     fn global(&mut self, name: &str, position: Position) -> Coded<Operand> {
         let key = self.name_constant(name)?;
-        if !self.chunk.variables[ENVIRONMENT.0 as usize].assigned {
+        if !self.chunk.variables[ENVIRONMENT.0 as usize].assigned
+            && let Ok(key) = u16::try_from(key)
+        {
             return Ok(Operand::Global(key));
         }
         let environment = self.variable_operand(ENVIRONMENT)?;
         let table = self.any_register(&mut Expression::new(environment, position))?;
-        Ok(Operand::Field(table, key))
+        self.field(table, Literal::String(Rc::from(name.as_bytes())), position)
+    }
+
+    /// A field of the table in a register. Where there are more constants than the instruction can name, the name is loaded first.
+    fn field(&mut self, table: u8, name: Literal, position: Position) -> Coded<Operand> {
+        Ok(match u16::try_from(self.constant(&name)?) {
+            Ok(key) => Operand::Field(table, key),
+            Err(_) => {
+                let mut key = Expression::new(Operand::Literal(name), position);
+                Operand::Index(table, self.any_register(&mut key)?)
+            }
+        })
     }
 
     /// An index of the value `e`.
@@ -158,7 +183,7 @@ impl<'c> Compiler<'c> {
         match key.literal() {
             Some(literal @ Literal::String(_)) => {
                 let literal = literal.clone();
-                Ok(Operand::Field(table, self.constant(&literal)?))
+                self.field(table, literal, e.position)
             }
             Some(&Literal::Integer(i @ 0..=255)) => Ok(Operand::Element(table, i as u8)),
             _ => Ok(Operand::Index(table, self.any_register(&mut key)?)),

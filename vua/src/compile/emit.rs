@@ -17,8 +17,8 @@ use crate::syntax::ast::{FunctionId, VariableId};
 
 /// Registers of a frame, at most: `Function::registers`.
 pub(super) const REGISTERS: usize = 250;
-/// Constants of a function, at most: an index has 16 bits.
-const CONSTANTS: usize = 65_535;
+/// Constants of a function, at most. Those beyond 65,536 are loaded into registers (`KVALX`).
+const CONSTANTS: usize = 1 << 24;
 /// Instruction words of a function, at most: what a jump of 24 bits reaches.
 const WORDS: usize = 1 << 23;
 
@@ -419,7 +419,7 @@ impl Compiler<'_> {
     }
 
     /// The index of a constant.
-    pub(super) fn constant(&mut self, literal: &Literal) -> Coded<u16> {
+    pub(super) fn constant(&mut self, literal: &Literal) -> Coded<usize> {
         let (key, constant) = match literal {
             Literal::Nil => (ConstantKey::Nil, Constant::Nil),
             Literal::Boolean(b) => (ConstantKey::Boolean(*b), Constant::Boolean(*b)),
@@ -432,7 +432,7 @@ impl Compiler<'_> {
         };
         let f = &mut self.f;
         if let Some(&index) = f.known_constants.get(&key) {
-            return Ok(index as u16);
+            return Ok(index);
         }
         let index = f.constants.len();
         if index >= CONSTANTS {
@@ -440,11 +440,11 @@ impl Compiler<'_> {
         }
         f.known_constants.insert(key, index);
         f.constants.push(constant);
-        Ok(index as u16)
+        Ok(index)
     }
 
     /// The index of a string constant.
-    pub(super) fn name_constant(&mut self, name: &str) -> Coded<u16> {
+    pub(super) fn name_constant(&mut self, name: &str) -> Coded<usize> {
         self.constant(&Literal::String(Rc::from(name.as_bytes())))
     }
 

@@ -206,7 +206,7 @@ impl Compiler<'_> {
     }
 
     /// Puts a literal into a register.
-    fn load(&mut self, literal: &Literal, register: u8) -> Coded<()> {
+    pub(super) fn load(&mut self, literal: &Literal, register: u8) -> Coded<()> {
         match literal {
             Literal::Nil => return self.nil(register, 1),
             Literal::Boolean(b) => self.emit_ad(Op::KBOOL, register, (*b).into())?,
@@ -215,7 +215,14 @@ impl Compiler<'_> {
             }
             _ => {
                 let index = self.constant(literal)?;
-                self.emit_ad(Op::KVAL, register, index)?
+                match u16::try_from(index) {
+                    Ok(index) => self.emit_ad(Op::KVAL, register, index)?,
+                    Err(_) => {
+                        let at = self.emit_ad(Op::KVALX, register, 0)?;
+                        self.emit_extension(index as u32)?;
+                        at
+                    }
+                }
             }
         };
         Ok(())

@@ -241,10 +241,11 @@ impl Compiler<'_> {
             };
             if let Some(literal) = right.literal() {
                 let literal = literal.clone();
-                let register = self.any_register(left)?;
-                let constant = self.constant(&literal)?;
-                self.release_value(left);
-                return self.compare(with_constant, register, constant, position);
+                if let Ok(constant) = u16::try_from(self.constant(&literal)?) {
+                    let register = self.any_register(left)?;
+                    self.release_value(left);
+                    return self.compare(with_constant, register, constant, position);
+                }
             }
             return self.compare_registers(op, left, right, position);
         }

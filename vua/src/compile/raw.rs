@@ -280,10 +280,10 @@ impl Compiler<'_> {
         let at = match (small, raw) {
             (Some(i), Raw::Integer) => self.emit_ad(Op::RKINT, 0, i as u16)?,
             (Some(i), Raw::Float) => self.emit_ad(Op::RKFLT, 0, i as u16)?,
-            (None, _) => {
-                let constant = self.constant(&literal)?;
-                self.emit_ad(Op::RKVAL, 0, constant)?
-            }
+            (None, _) => match u16::try_from(self.constant(&literal)?) {
+                Ok(constant) => self.emit_ad(Op::RKVAL, 0, constant)?,
+                Err(_) => return self.limit("constants with typed variables", 1 << 16),
+            },
         };
         Ok(Operand::RawRelocatable(at, raw))
     }

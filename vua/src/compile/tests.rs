@@ -234,8 +234,11 @@ fn messages_show_the_place() {
         errors[0].one_line(),
         "dir/a.vua:2: unexpected symbol near ')'"
     );
-    wrong("x = [[abc", &["1:5: unfinished long string near <eof>"]);
-    wrong("x = '\\q'", &["1:6: invalid escape sequence near '\\q'"]);
+    wrong(
+        "x = [[abc",
+        &["1:10: unfinished long string (starting at line 1) near <eof>"],
+    );
+    wrong("x = '\\q'", &["1:6: invalid escape sequence near ''\\q'"]);
     wrong(
         "if a then\nf()\n",
         &["3:1: 'end' expected (to close 'if' at line 1) near <eof>"],

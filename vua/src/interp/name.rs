@@ -220,6 +220,22 @@ impl Core {
                     .get((word(proto, index + 1) & 0xffff) as usize)?,
             )
         };
+        // The text that the instruction at an index loads.
+        let constant = |at: usize| {
+            let loads = word(proto, at);
+            let constant = match Op::of(loads)? {
+                Op::KVAL => d(loads),
+                Op::KVALX => word(proto, at + 1) as usize,
+                _ => return None,
+            };
+            text(*proto.constants().get(constant)?)
+        };
+        let in_environment = |table: usize| {
+            matches!(
+                self.name_before(proto, table, index, depth + 1).as_deref(),
+                Some("local '_ENV'" | "upvalue '_ENV'")
+            )
+        };
         match Op::of(instruction)? {
             Op::MOV if d(instruction) < register => {
                 self.name_before(proto, d(instruction), index, depth + 1)
@@ -234,15 +250,12 @@ impl Core {
             Op::GGET => field(index).map(|name| format!("global '{name}'")),
             Op::TGETS => {
                 let name = field(index)?;
-                let global = matches!(
-                    self.name_before(proto, b(instruction), index, depth + 1)
-                        .as_deref(),
-                    Some("local '_ENV'" | "upvalue '_ENV'")
-                );
-                Some(format!(
-                    "{} '{name}'",
-                    if global { "global" } else { "field" }
-                ))
+                let kind = if in_environment(b(instruction)) {
+                    "global"
+                } else {
+                    "field"
+                };
+                Some(format!("{kind} '{name}'"))
             }
             Op::SELF if register == a(instruction) => {
                 field(index).map(|name| format!("method '{name}'"))
@@ -250,14 +263,13 @@ impl Core {
             Op::TGETI => Some("field '?'".into()),
             Op::TGET => {
                 let key = writer(proto, crate::bytecode::instructions::c(instruction), index)
-                    .map(|key| word(proto, key));
-                let constant = key
-                    .filter(|key| Op::of(*key) == Some(Op::KVAL))
-                    .and_then(|key| text(*proto.constants().get(d(key))?));
-                Some(format!("field '{}'", constant.as_deref().unwrap_or("?")))
+                    .and_then(constant);
+                Some(match key {
+                    Some(name) if in_environment(b(instruction)) => format!("global '{name}'"),
+                    key => format!("field '{}'", key.as_deref().unwrap_or("?")),
+                })
             }
-            Op::KVAL => text(*proto.constants().get(d(instruction))?)
-                .map(|name| format!("constant '{name}'")),
+            Op::KVAL | Op::KVALX => constant(index).map(|name| format!("constant '{name}'")),
             _ => None,
         }
     }

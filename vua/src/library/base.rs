@@ -345,7 +345,7 @@ fn rawlen(call: &mut Call<'_>) -> Result<Next, Throw> {
     let length = match (value.as_table(), value.as_str()) {
         (Some(table), _) => table.length(),
         (_, Some(string)) => string.len() as i64,
-        _ => return Err(call.argument_error(0, "table or string expected")),
+        _ => return Err(call.type_error(0, "table or string")),
     };
     Ok(Next::One(call.integer(length)?))
 }
@@ -492,7 +492,7 @@ fn in_base(text: &[u8], base: u32) -> Option<i64> {
     let end = text.iter().rposition(|&b| !number::is_space(b))? + 1;
     let mut digits = &text[start..end];
     let negative = digits.first() == Some(&b'-');
-    if negative {
+    if negative || digits.first() == Some(&b'+') {
         digits = &digits[1..];
     }
     if digits.is_empty() {

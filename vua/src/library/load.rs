@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::Builder;
 use super::access::Pace;
+use super::base::number_text;
 use super::buffer::{Buffer, long_string};
 use super::table::is_function;
 use crate::bytecode::binary;
@@ -160,7 +161,10 @@ fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
     let Some(pieces) = call.slot(PIECES).as_table() else {
         return Ok(Next::Nothing);
     };
-    let piece = call.result(CALLEE);
+    let piece = match call.result(CALLEE).as_number() {
+        Some(n) => call.string(number_text(n).as_bytes())?,
+        None => call.result(CALLEE),
+    };
     match piece.as_str() {
         Some(piece) if piece.len() > 0 => {
             call.append(pieces, piece.value())?;

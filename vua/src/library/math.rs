@@ -1,7 +1,7 @@
 //! The mathematical library (reference manual, 6.7).
 
 use super::Builder;
-use super::access::Pace;
+use super::access::{Compared, Pace};
 use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
 use crate::number::{self, Number};
@@ -25,17 +25,25 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
             ("floor", floor),
             ("fmod", fmod),
             ("log", log),
+            ("atan2", |call| float2(call, libm::atan2)),
+            ("cosh", |call| float(call, libm::cosh)),
+            ("frexp", frexp),
+            ("ldexp", ldexp),
+            ("log10", |call| float(call, libm::log10)),
             ("max", max),
             ("min", min),
             ("modf", modf),
             ("rad", |call| {
                 float(call, |x| x * (core::f64::consts::PI / 180.0))
             }),
+            ("pow", |call| float2(call, libm::pow)),
             ("random", random),
             ("randomseed", randomseed),
             ("sin", |call| float(call, libm::sin)),
             ("sqrt", sqrt),
+            ("sinh", |call| float(call, libm::sinh)),
             ("tan", |call| float(call, libm::tan)),
+            ("tanh", |call| float(call, libm::tanh)),
             ("tointeger", tointeger),
             ("type", type_of),
             ("ult", ult),
@@ -155,26 +163,70 @@ fn log(call: &mut Call<'_>) -> Result<Next, Throw> {
     })))
 }
 
-/// The argument that no other one is better than, the first of equals.
-fn best(call: &mut Call<'_>, better: impl Fn(Number, Number) -> bool) -> Result<Next, Throw> {
-    let mut best = call.any_number_argument(0)?;
-    let mut pace = Pace::default();
-    for i in 1..call.count() {
-        let n = call.any_number_argument(i)?;
-        if better(n, best) {
-            best = n;
+/// The first argument that no other one exceeds, or (`least`) that exceeds no other: by the operator `<`, metamethods included.
+fn best(call: &mut Call<'_>, least: bool) -> Result<Next, Throw> {
+    call.any_argument(0)?;
+    let (index, chosen, callee) = (call.count(), call.count() + 1, call.count() + 2);
+    let (mut i, mut best) = (1, 0);
+    if call.state() != 0 {
+        i = call.slot(index).as_integer().unwrap_or(0) as usize;
+        best = call.slot(chosen).as_integer().unwrap_or(0) as usize;
+        if call.result(callee).is_truthy() {
+            best = i;
         }
+        i += 1;
+    }
+    let mut pace = Pace::default();
+    while i < call.count() {
+        let (mut a, mut b) = (call.slot(best), call.slot(i));
+        if least {
+            core::mem::swap(&mut a, &mut b);
+        }
+        match call.less(a, b, callee, 1)? {
+            Compared::Holds(true) => best = i,
+            Compared::Holds(false) => {}
+            Compared::Call(next) => {
+                let kept = call.integer(i as i64)?;
+                call.set(index, kept);
+                let kept = call.integer(best as i64)?;
+                call.set(chosen, kept);
+                return Ok(next);
+            }
+        }
+        i += 1;
         pace.step(call)?;
     }
-    Ok(Next::One(number(call, best)?))
+    Ok(Next::One(call.slot(best)))
+}
+
+/// A function of two floats.
+fn float2(call: &mut Call<'_>, f: impl Fn(f64, f64) -> f64) -> Result<Next, Throw> {
+    let (x, y) = (call.number_argument(0)?, call.number_argument(1)?);
+    Ok(Next::One(Value::float(f(x, y))))
+}
+
+fn frexp(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let (fraction, exponent) = libm::frexp(call.number_argument(0)?);
+    call.set(0, Value::float(fraction));
+    call.set(1, Value::small(exponent));
+    Ok(Next::Many { at: 0, count: 2 })
+}
+
+fn ldexp(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let exponent = call.integer_argument(1)?;
+    let exponent = exponent.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
+    Ok(Next::One(Value::float(libm::ldexp(
+        call.number_argument(0)?,
+        exponent,
+    ))))
 }
 
 pub(crate) fn max(call: &mut Call<'_>) -> Result<Next, Throw> {
-    best(call, |a, b| number::less_than(b, a))
+    best(call, false)
 }
 
 pub(crate) fn min(call: &mut Call<'_>) -> Result<Next, Throw> {
-    best(call, number::less_than)
+    best(call, true)
 }
 
 fn tointeger(call: &mut Call<'_>) -> Result<Next, Throw> {

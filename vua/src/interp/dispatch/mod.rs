@@ -488,6 +488,10 @@ handlers! {
         put(base, a(ins), constant(k, d(ins)));
         next!(pc, base, k, vm)
     }
+    kvalx(ins, pc, base, k, vm) {
+        put(base, a(ins), constant(k, (*pc).load(Ordering::Relaxed) as usize));
+        next!(pc.add(1), base, k, vm)
+    }
     kint(ins, pc, base, k, vm) {
         put(base, a(ins), Value::small(signed_d(ins) as i32));
         next!(pc, base, k, vm)
@@ -1134,7 +1138,7 @@ pub(crate) static HANDLERS: [Handler; 256] = {
         ($($op:ident $handler:ident)*) => { $(table[Op::$op as usize] = $handler;)* };
     }
     fill! {
-        FUNC func FUNCV funcv NATIVE native MOV mov KVAL kval KINT kint KNIL knil KBOOL kbool
+        FUNC func FUNCV funcv NATIVE native MOV mov KVAL kval KVALX kvalx KINT kint KNIL knil KBOOL kbool
         ISLT islt ISNLT isnlt ISLE isle ISNLE isnle ISEQ iseq ISNE isne ISEQK iseqk ISNEK isnek
         ISLTI islti ISNLTI isnlti ISLEI islei ISNLEI isnlei ISGTI isgti ISNGTI isngti ISGEI isgei ISNGEI isngei
         IST ist ISF isf ISTC istc ISFC isfc JMP jmp LOOP loop_back NOT not NEG neg BNOT bnot LEN len

@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use sync::lock::Lock;
 
 pub use stream::Files;
-use stream::{Extent, Failure, Kind, PORTION, Stream, Want, Whence};
+use stream::{Extent, Failure, Kind, MAX_NUMERAL, PORTION, Stream, Want, Whence};
 
 use super::Builder;
 use super::access::Pace;
@@ -258,7 +258,12 @@ fn io_close(call: &mut Call<'_>) -> Result<Next, Throw> {
     if call.count() > 0 {
         return file_close(call);
     }
-    let (_, stream) = default_stream(call, OUTPUT)?;
+    let closed = "attempt to use a closed file";
+    let (_, file) = default(call, OUTPUT);
+    let stream = stream_of(call, file.ok_or_else(|| call.message(closed))?)?;
+    if stream.lock().kind() == Kind::Closed {
+        return Err(call.message(closed));
+    }
     close(call, &stream)
 }
 
@@ -467,6 +472,8 @@ fn take(call: &mut Call<'_>, stream: &Shared, want: Want, slot: usize) -> Result
                     // The common case: short enough to be taken at once.
                     let bytes = stream.peek(skip, text);
                     let value = match want {
+                        // A longer numeral than is read is none, whatever its beginning is.
+                        Want::Number if text >= MAX_NUMERAL => Value::NIL,
                         Want::Number => match number::parse(bytes) {
                             Some(Number::Integer(i)) => call.integer(i)?,
                             Some(Number::Float(f)) => Value::float(f),
@@ -600,8 +607,9 @@ fn io_lines(call: &mut Call<'_>) -> Result<Next, Throw> {
         return Ok(Next::One(lines(call, file, 1, false)?));
     }
     let name = name_argument(call, 0)?;
-    let stream = Stream::open(call.platform(), &name, b"r")
-        .map_err(|failure| call.message(format_args!("{name}: {}", failure.0)))?;
+    let stream = Stream::open(call.platform(), &name, b"r").map_err(|failure| {
+        call.message(format_args!("cannot open file '{name}' ({})", failure.0))
+    })?;
     let file = handle(call, stream)?;
     let at = call.count();
     call.set(at + 3, file);
@@ -642,7 +650,7 @@ fn next_line(call: &mut Call<'_>) -> Result<Next, Throw> {
         if call.capture(1).is_truthy() {
             let _ = stream.lock().close(call.platform());
         }
-        return Ok(Next::One(Value::NIL));
+        return Ok(Next::Nothing);
     }
     Ok(next)
 }

@@ -17,7 +17,7 @@ use crate::number::is_space;
 pub(super) const PORTION: usize = 16 * 1024;
 
 /// The longest numeral that is read (`L_MAXLENNUM`).
-const MAX_NUMERAL: usize = 200;
+pub(super) const MAX_NUMERAL: usize = 200;
 
 /// What kind of stream it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

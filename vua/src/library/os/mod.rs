@@ -1,4 +1,4 @@
-//! The operating system library (reference manual, 6.9), as far as there is one: no `execute`, `tmpname`; `getenv` finds nothing. Times are UTC.
+//! The operating system library (reference manual, 6.9), as far as there is one: no `execute`; `getenv` finds nothing. Times are UTC.
 
 mod calendar;
 
@@ -30,6 +30,7 @@ pub(super) fn open(
             ("rename", rename),
             ("setlocale", setlocale),
             ("time", time),
+            ("tmpname", tmpname),
         ],
     )?;
     let started = builder.integer(platform.now() as i64)?;
@@ -111,6 +112,17 @@ fn rename(call: &mut Call<'_>) -> Result<Next, Throw> {
     });
     let done = read.and(written).and_then(|()| platform.remove_file(&from));
     outcome(call, &from, done)
+}
+
+/// `os.tmpname()`: a name that no file has.
+fn tmpname(call: &mut Call<'_>) -> Result<Next, Throw> {
+    loop {
+        let name = alloc::format!("lua_{:012x}", call.platform().entropy() >> 16);
+        if call.platform().read_file(&name, &mut |_| ()) == Err(FileError::NotFound) {
+            return Ok(Next::One(call.string(name.as_bytes())?));
+        }
+        call.poll()?;
+    }
 }
 
 /// The present moment, in whole seconds.
