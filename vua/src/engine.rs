@@ -35,6 +35,7 @@ use crate::interp::{Core, Vm};
 use crate::library::Builder;
 use crate::library::module::{Load, Loads};
 use crate::object::{Cell, Closure, Gc, Proto, Str};
+use crate::output::{Appended, Output};
 use crate::table::{Retired, Table};
 use crate::task::list::Register;
 use crate::task::{State, Task, Woken};
@@ -162,6 +163,7 @@ pub struct Engine {
     object_metatables: Vec<Option<Gc<Table>>>,
     file_metatable: Option<Gc<Table>>,
     files: crate::library::io::Files,
+    output: Output,
     loads: Loads,
     main: AtomicPtr<Task>,
     main_ended: AtomicBool,
@@ -287,6 +289,7 @@ impl Engine {
             object_metatables: objects,
             file_metatable: files,
             files: crate::library::io::Files::new(),
+            output: Output::new(),
             loads: Loads::new(),
             main: AtomicPtr::new(core::ptr::null_mut()),
             main_ended: AtomicBool::new(false),
@@ -415,9 +418,36 @@ impl Engine {
             .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Writes out what the program's files hold, at its end.
+    /// Writes out what the program has printed and what its files hold, at its end.
     pub(crate) fn flush(&self) {
+        self.output
+            .finish(&|bytes| self.platform.write(Stream::Output, bytes));
         self.files.flush(self.platform);
+    }
+
+    /// Prints a piece, which stays in one piece.
+    pub(crate) fn print(&self, piece: &[u8]) -> Appended {
+        self.output
+            .append(&|bytes| self.platform.write(Stream::Output, bytes), piece)
+    }
+
+    /// Whether each piece that is printed is to be written at once.
+    pub(crate) fn print_at_once(&self, immediate: bool) {
+        self.output.set_immediate(immediate);
+        self.flush_output();
+    }
+
+    /// Writes out what the program has printed, unless another core is doing that.
+    #[inline]
+    pub(crate) fn flush_output(&self) {
+        self.output
+            .flush(&|bytes| self.platform.write(Stream::Output, bytes));
+    }
+
+    /// Writes to standard error, after what was printed before.
+    pub(crate) fn write_error(&self, bytes: &[u8]) {
+        self.flush_output();
+        self.platform.write(Stream::Error, bytes);
     }
 
     /// The program's exit status, once it has ended.
@@ -845,7 +875,7 @@ impl Engine {
         if count > waits.len() {
             text.push_str(&format!("... and {} tasks more\n", count - waits.len()));
         }
-        self.platform.write(Stream::Error, text.as_bytes());
+        self.write_error(text.as_bytes());
         self.give_status(status::ERROR);
         self.cancel_all();
     }
@@ -865,7 +895,7 @@ impl Engine {
             message.extend_from_slice(traceback.as_bytes());
             message.push(b'\n');
         }
-        self.platform.write(Stream::Error, &message);
+        self.write_error(&message);
     }
 
     /// Queues a suspended task until a table has grown; `false` if it has.

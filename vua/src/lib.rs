@@ -33,6 +33,7 @@ pub mod interp;
 pub mod library;
 pub mod number;
 pub mod object;
+mod output;
 pub mod share;
 pub mod syntax;
 pub mod table;

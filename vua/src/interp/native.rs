@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::heap::{LocalHeap, NeedMemory};
 use crate::number::{self, Number};
 use crate::object::{Gc, Str};
+use crate::output::Appended;
 use crate::table::Table;
 use crate::task::Coroutine;
 use crate::value::Value;
@@ -255,6 +256,20 @@ impl Call<'_> {
     #[cold]
     pub fn message(&self, text: impl Display) -> Throw {
         Throw::Message(text.to_string())
+    }
+
+    /// Writes to standard output, in one piece. Passes safepoints while too much waits to be written.
+    pub fn print(&mut self, piece: &[u8]) -> Result<(), Throw> {
+        loop {
+            match self.engine().print(piece) {
+                Appended::First => {
+                    self.core.beat();
+                    return Ok(());
+                }
+                Appended::More => return Ok(()),
+                Appended::Crowded => self.poll()?,
+            }
+        }
     }
 
     /// The running native's name.

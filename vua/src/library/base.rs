@@ -4,8 +4,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use smp::platform::Stream;
-
 use super::Builder;
 use super::access::Fetched;
 use super::buffer::Buffer;
@@ -181,7 +179,7 @@ fn print(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
     buffer.push(call, b'\n')?;
     let line = buffer.into_bytes(call)?;
-    call.platform().write(Stream::Output, &line);
+    call.print(&line)?;
     Ok(Next::Nothing)
 }
 
@@ -207,7 +205,7 @@ fn warn(call: &mut Call<'_>) -> Result<Next, Throw> {
         })?;
     text.extend_from_slice(&message);
     text.push(b'\n');
-    call.platform().write(Stream::Error, &text);
+    call.engine().write_error(&text);
     Ok(Next::Nothing)
 }
 

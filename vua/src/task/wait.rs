@@ -81,6 +81,7 @@ impl Vm {
     /// There is no task for this core.
     fn rest(&mut self) -> Turn {
         let engine = self.core.engine;
+        engine.flush_output();
         engine.end_if_done();
         let wakes = engine.input_wakes();
         let worker = self.core.worker();
@@ -120,6 +121,7 @@ impl Vm {
             self.core.collect();
         }
         if bits & HEARTBEAT != 0 {
+            self.core.engine.flush_output();
             self.core.beating = false;
             self.core.worker().fire_timers();
         }
@@ -317,6 +319,7 @@ impl Core {
             }
         }
         if bits & HEARTBEAT != 0 {
+            engine.flush_output();
             self.beating = false;
             self.worker().fire_timers();
             if may_leave {

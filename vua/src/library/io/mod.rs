@@ -283,6 +283,9 @@ fn file_end(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 fn flush(call: &mut Call<'_>, file: Value, stream: &Shared) -> Result<Next, Throw> {
+    if stream.lock().kind() == Kind::Output(smp::platform::Stream::Output) {
+        call.engine().flush_output();
+    }
     let flushed = stream.lock().flush(call.platform());
     match flushed {
         Ok(()) => Ok(Next::One(file)),
@@ -301,8 +304,11 @@ fn io_flush(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 fn file_setvbuf(call: &mut Call<'_>) -> Result<Next, Throw> {
-    file_argument(call, 0)?;
-    option(call, 1, None, &["no", "full", "line"])?;
+    let stream = file_argument(call, 0)?;
+    let mode = option(call, 1, None, &["no", "full", "line"])?;
+    if stream.lock().kind() == Kind::Output(smp::platform::Stream::Output) {
+        call.engine().print_at_once(mode == 0);
+    }
     Ok(Next::One(Value::TRUE))
 }
 
@@ -398,8 +404,12 @@ fn write(call: &mut Call<'_>, from: usize, file: Value, stream: &Shared) -> Resu
     let bytes = buffer.into_bytes(call)?;
     let kind = stream.lock().kind();
     let written = match kind {
-        Kind::Output(which) => {
-            call.platform().write(which, &bytes);
+        Kind::Output(smp::platform::Stream::Output) => {
+            call.print(&bytes)?;
+            Ok(())
+        }
+        Kind::Output(smp::platform::Stream::Error) => {
+            call.engine().write_error(&bytes);
             Ok(())
         }
         _ => stream.lock().write(&bytes),
