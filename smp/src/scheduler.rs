@@ -302,6 +302,22 @@ impl<T: Handle> Scheduler<T> {
         self.injector.push(task.into_raw());
         full_fence();
         self.wake(None);
+        self.announce_injected();
+    }
+
+    /// Where no core is asleep, a running one is told by [`HUNGRY`] that a task is queued: it may run a task that never ends, and is then to give
+    /// way at a heartbeat, which it has no reason to ask for otherwise.
+    fn announce_injected(&self) {
+        if asleep(self.counts.load(Ordering::Relaxed)) == 0
+            && let Some(cpu) = (0..self.cpus()).find(|&cpu| self.safepoints.is_running(cpu))
+        {
+            set(self.safepoints.control(cpu), HUNGRY);
+        }
+    }
+
+    /// Whether tasks are queued that no core has taken yet: a core that runs a task for long should give way.
+    pub fn has_injected(&self) -> bool {
+        !self.injector.is_empty()
     }
 
     /// As [`inject`](Self::inject), but gives the task back instead of allocating. Lock-free; for interrupt handlers.
@@ -311,6 +327,7 @@ impl<T: Handle> Scheduler<T> {
         self.injector.try_push(task.into_raw()).map_err(back)?;
         full_fence();
         self.wake(None);
+        self.announce_injected();
         Ok(())
     }
 

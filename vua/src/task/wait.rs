@@ -130,6 +130,7 @@ impl Vm {
         }
         if bits & HUNGRY != 0 {
             self.core.worker().share();
+            self.core.make_way_in_time();
         }
         if bits & CANCEL != 0 {
             self.core.engine.serve_cancellation();
@@ -311,6 +312,7 @@ impl Core {
                 return Err(Leave::Throw(Throw::Cancelled));
             }
         }
+        self.make_way_in_time();
         if bits & HUNGRY != 0 && self.worker().share() {
             // Without memory for a piece, the loop goes on in one.
             if let Ok(Some(piece)) = self.split(false) {
@@ -374,6 +376,13 @@ impl Core {
         if !self.beating {
             self.beating = true;
             self.engine.platform().heartbeat(self.cpu, TURN);
+        }
+    }
+
+    /// Asks for a heartbeat if tasks are queued that no core has taken: whoever queued one may have gone on, or run a task that never ends.
+    fn make_way_in_time(&mut self) {
+        if !self.beating && self.engine.scheduler().has_injected() {
+            self.beat();
         }
     }
 
