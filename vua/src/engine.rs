@@ -34,6 +34,7 @@ use crate::heap::{Heap, Kind, LocalHeap, NeedMemory};
 use crate::interp::{Core, Vm};
 use crate::library::Builder;
 use crate::library::module::{Load, Loads};
+use crate::memory::{Struct, StructType};
 use crate::object::{Cell, Closure, Gc, Proto, Str};
 use crate::output::{Appended, Output};
 use crate::table::{Retired, Table};
@@ -162,6 +163,8 @@ pub struct Engine {
     /// The metatables of objects that are neither tables nor strings, by kind and extra byte.
     object_metatables: Vec<Option<Gc<Table>>>,
     file_metatable: Option<Gc<Table>>,
+    array_methods: Option<Gc<Table>>,
+    type_metatable: Option<Gc<Table>>,
     files: crate::library::io::Files,
     output: Output,
     loads: Loads,
@@ -238,6 +241,7 @@ impl Engine {
         for (kind, extra, metatable) in builder.object_metatables() {
             objects[*kind as usize * EXTRAS + usize::from(*extra)] = Some(*metatable);
         }
+        let (array_methods, type_metatable) = builder.memory_tables();
 
         // The engine and the cores' machines refer to each other: the engine's place comes first.
         let place: &'static mut core::mem::MaybeUninit<Engine> =
@@ -288,6 +292,8 @@ impl Engine {
             string_metatable: AtomicPtr::new(strings.map_or(core::ptr::null_mut(), |t| t.as_ptr())),
             object_metatables: objects,
             file_metatable: files,
+            array_methods,
+            type_metatable,
             files: crate::library::io::Files::new(),
             output: Output::new(),
             loads: Loads::new(),
@@ -624,7 +630,15 @@ impl Engine {
         // SAFETY: null, or the strings' metatable, which lives as long as the engine.
         let strings = core::ptr::NonNull::new(strings).map(|t| unsafe { Gc::from_ptr(t) });
         let objects = self.object_metatables.iter().copied();
-        for table in objects.chain([strings, self.file_metatable]).flatten() {
+        for table in objects
+            .chain([
+                strings,
+                self.file_metatable,
+                self.array_methods,
+                self.type_metatable,
+            ])
+            .flatten()
+        {
             visit(table.value());
         }
         let main = self.main.load(Ordering::Relaxed);
@@ -703,6 +717,15 @@ impl Engine {
         if crate::library::io::is_file(value) {
             return self.file_metatable;
         }
+        if value.has_tag(Tag::Struct) {
+            if let Some(it) = Gc::<Struct>::from_value(value) {
+                return Some(it.of().methods());
+            }
+            return match Gc::<StructType>::from_value(value) {
+                Some(_) => self.type_metatable,
+                None => None,
+            };
+        }
         let object = value.object()?;
         // SAFETY: a value's object lives.
         let (kind, extra) = unsafe {
@@ -722,6 +745,11 @@ impl Engine {
         let strings = self.string_metatable.load(Ordering::Acquire);
         // SAFETY: null, or the strings' metatable, which lives as long as the engine.
         core::ptr::NonNull::new(strings).map(|t| unsafe { Gc::from_ptr(t) })
+    }
+
+    /// The methods of arrays.
+    pub(crate) fn array_methods(&self) -> Option<Gc<Table>> {
+        self.array_methods
     }
 
     /// A value's metamethod; nil if it has none.

@@ -31,6 +31,7 @@ pub mod engine;
 pub mod heap;
 pub mod interp;
 pub mod library;
+pub mod memory;
 pub mod number;
 pub mod object;
 mod output;

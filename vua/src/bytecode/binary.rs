@@ -15,22 +15,33 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::memory::{Field, Member, Scalar, Shape};
+
 use super::function::{Capture, CaptureKind, CaptureSource, Constant, Function, LocalName};
 
 /// What every binary chunk begins with.
 pub const SIGNATURE: [u8; 4] = *b"\x1bVua";
 /// Changes with the instructions and with the format.
-pub const VERSION: u8 = 1 + 1;
+pub const VERSION: u8 = 3;
 /// Signature, version and hash.
 const HEADER: usize = 13;
 /// Functions are nested no deeper than this, so that reading them needs little of the machine's stack.
 const MAX_DEPTH: usize = 250;
 
+/// A field's member from here on is an embedded struct; below, a scalar.
+const STRUCTS: u64 = 64;
+
 /// Writes a function. Without names and lines if `strip` says so: messages of it then say `?`.
 pub fn encode(function: &Function, strip: bool) -> Vec<u8> {
+    encode_in(function, function, strip)
+}
+
+/// As [`encode`], for a function that `chunk` is or declares: with the structs of the chunk.
+pub fn encode_in(chunk: &Function, function: &Function, strip: bool) -> Vec<u8> {
     let mut writer = Writer {
         bytes: Vec::new(),
         strip,
+        structs: &chunk.structs,
     };
     writer.bytes.extend_from_slice(&SIGNATURE);
     writer.bytes.push(VERSION);
@@ -73,12 +84,13 @@ fn hash(bytes: &[u8]) -> u64 {
     })
 }
 
-struct Writer {
+struct Writer<'a> {
     bytes: Vec<u8>,
     strip: bool,
+    structs: &'a [Shape],
 }
 
-impl Writer {
+impl Writer<'_> {
     fn number(&mut self, mut n: u64) {
         while n >= 0x80 {
             self.bytes.push(n as u8 | 0x80);
@@ -123,7 +135,9 @@ impl Writer {
             raw_count,
             parallel_body,
             locals,
+            structs: _,
         } = function;
+        let structs = if outer.is_none() { self.structs } else { &[] };
         if self.strip {
             self.number(1);
         } else if outer == Some(source) {
@@ -174,6 +188,10 @@ impl Writer {
                 writer.number(5);
                 writer.text(s);
             }
+            Constant::Struct(index) => {
+                writer.number(6);
+                writer.number(u64::from(*index));
+            }
         });
         self.list(captures, |writer, capture| {
             match capture.source {
@@ -202,6 +220,18 @@ impl Writer {
             writer.number(u64::from(local.register));
             writer.number(u64::from(local.start));
             writer.number(u64::from(local.end));
+        });
+        self.list(structs, |writer, shape| {
+            writer.text(shape.name.as_bytes());
+            writer.number(u64::from(shape.packed));
+            writer.list(&shape.fields, |writer, field| {
+                writer.text(field.name.as_bytes());
+                match field.member {
+                    Member::Scalar(scalar) => writer.number(scalar as u64),
+                    Member::Struct(index) => writer.number(STRUCTS + u64::from(index)),
+                }
+                writer.number(field.count.map_or(0, |count| u64::from(count) + 1));
+            });
         });
         self.list(children, |writer, child| {
             writer.function(child, Some(source))
@@ -315,6 +345,7 @@ impl<'a> Reader<'a> {
                     Constant::Float(f64::from_bits(u64::from_le_bytes(bits)))
                 }
                 5 => Constant::String(Box::from(reader.text()?)),
+                6 => Constant::Struct(reader.small()?),
                 _ => return None,
             })
         })?;
@@ -343,6 +374,35 @@ impl<'a> Reader<'a> {
                 end: reader.small()?,
             })
         })?;
+        let structs = self.list(|reader| {
+            let name = reader.name()?;
+            let packed = match reader.number()? {
+                0 => false,
+                1 => true,
+                _ => return None,
+            };
+            let fields = reader.list(|reader| {
+                let name = reader.name()?;
+                let member = match reader.number()? {
+                    code if code >= STRUCTS => Member::Struct((code - STRUCTS).try_into().ok()?),
+                    code => Member::Scalar(Scalar::from_code(code as u8)?),
+                };
+                let count = match reader.number()? {
+                    0 => None,
+                    n => Some(u32::try_from(n - 1).ok()?),
+                };
+                Some(Field {
+                    name,
+                    member,
+                    count,
+                })
+            })?;
+            Some(Shape {
+                name,
+                packed,
+                fields,
+            })
+        })?;
         let children = self.list(|reader| reader.function(Some(&source), depth + 1))?;
         Some(Function {
             source,
@@ -361,6 +421,7 @@ impl<'a> Reader<'a> {
             raw_count,
             parallel_body: bits & 2 != 0,
             locals,
+            structs,
         })
     }
 }

@@ -123,6 +123,7 @@ fn constant(function: &Function, index: usize) -> String {
         Some(Constant::Boolean(b)) => alloc::format!("{b}"),
         Some(Constant::Integer(i)) => alloc::format!("{i}"),
         Some(Constant::Float(f)) => crate::number::float_text(*f).as_str().into(),
+        Some(Constant::Struct(index)) => alloc::format!("struct {index}"),
         Some(Constant::String(bytes)) => alloc::format!("\"{}\"", bytes.escape_ascii()),
     }
 }

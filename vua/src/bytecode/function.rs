@@ -5,6 +5,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::memory::Shape;
+
 /// A constant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Constant {
@@ -18,6 +20,8 @@ pub enum Constant {
     Float(f64),
     /// A string of any bytes.
     String(Box<[u8]>),
+    /// The type of a struct of the chunk, by its number.
+    Struct(u32),
 }
 
 /// Where a closure gets one of its captures from when it is made, by `FNEW` in the enclosing function.
@@ -103,4 +107,6 @@ pub struct Function {
     pub parallel_body: bool,
     /// Names of local variables.
     pub locals: Vec<LocalName>,
+    /// Of a main chunk: the structs that it and the functions in it declare.
+    pub structs: Vec<Shape>,
 }

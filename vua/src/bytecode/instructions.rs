@@ -40,6 +40,11 @@ pub enum Extension {
     Constant,
     /// A number of 32 bits.
     Index,
+    /// A struct type's constant in the low half; in the high half the constant of a number that says where in such a struct a scalar lies: its
+    /// offset times 256 and its kind.
+    Path,
+    /// By operand B of `CHECK`: the constant of a struct's type, or the kind of an array's scalars.
+    Type,
 }
 
 /// What an operand means; the verifier checks each accordingly.
@@ -302,6 +307,19 @@ instructions! {
     IUREM  ABC (RawWrite RawRead RawRead) "R[A] = R[B] modulo R[C], unsigned; modulo zero is an error";
     RFORPREP AD (RawBase Jump) "R[A] index, R[A+1] limit, R[A+2] step: R[A+1] = iterations after the first, R[A+3] = R[A]; jump if there is none; step 0 is an error";
     RFORLOOP AD (RawBase Jump) "if R[A+1] > 0 (unsigned): R[A+1] -= 1, R[A] += R[A+2], R[A+3] = R[A], jump back, at a safepoint";
+    // Structs and arrays. K is the constant of a struct's type, and where in it a field lies.
+    CHECK  ABC (Read Unsigned None) [Type] "R[A] is what B says, else an error: 0 struct K, 1 array of struct K, 2 array of scalars; 4 more: or nil";
+    SNEW   AD  (Write Constant) "R[A] = new struct of the type K[D]";
+    SGET   ABC (RawWrite Read None) [Path] "R[A] = the scalar at K of the struct R[B]";
+    SSET   ABC (RawRead Read None) [Path] "the scalar at K of the struct R[B] = R[A]";
+    PGET   ABC (RawWrite Read RawRead) [Path] "R[A] = the scalar at K of element R[C] of the array R[B]";
+    PSET   ABC (RawRead Read RawRead) [Path] "the scalar at K of element R[C] of the array R[B] = R[A]";
+    AGETI  ABC (RawWrite Read RawRead) "R[A] = element R[C] of the array R[B], of an integer kind";
+    AGETF  ABC (RawWrite Read RawRead) "R[A] = element R[C] of the array R[B], of a float kind";
+    ASETI  ABC (RawRead Read RawRead) "element R[C] of the array R[B], of an integer kind, = R[A]";
+    ASETF  ABC (RawRead Read RawRead) "element R[C] of the array R[B], of a float kind, = R[A]";
+    ALEN   AD  (RawWrite Read) "R[A] = the length of the array R[D]";
+    COPYREF ABC (Write Read Read) "R[A] = R[B], or a copy of it if it is a reference to a struct and R[C] a struct or array";
     RGETCAP  AD (RawWrite RawCapture) "R[A] = captures[D]";
     RGETCELL AD (RawWrite RawCellCapture) "R[A] = what the cell in captures[D] holds";
     RSETCELL AD (RawRead RawCellCapture) "the cell in captures[D] holds R[A]";

@@ -16,6 +16,8 @@ use core::fmt;
 
 use super::instructions::{Extension, Format, Op, Operand, a, b, c, d, j, signed_d};
 use super::{CaptureKind, CaptureSource, Constant, Function};
+use crate::memory::Scalar;
+use crate::memory::layout::{self, Layout, Shape};
 
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,11 +57,32 @@ pub fn verify(main: &Function) -> Result<(), VerifyError> {
             message: "the body of a parallel loop by itself".into(),
         });
     }
-    verify_function(main, &mut Vec::new())
+    let fail = |message: &str| {
+        Err(VerifyError {
+            path: Vec::new(),
+            at: None,
+            message: message.into(),
+        })
+    };
+    let layouts = match layout::layouts(&main.structs) {
+        Ok(layouts) => layouts,
+        Err((index, message)) => {
+            return fail(&format!("struct {index}: {message}"));
+        }
+    };
+    if main.structs.iter().any(|shape| {
+        let name = |i: usize| &shape.fields[i].name;
+        (0..shape.fields.len()).any(|i| (0..i).any(|j| name(i) == name(j)))
+    }) {
+        return fail("a field is declared twice");
+    }
+    verify_function(main, &mut Vec::new(), &main.structs, &layouts)
 }
 
 struct Checker<'a> {
     function: &'a Function,
+    structs: &'a [Shape],
+    layouts: &'a [Layout],
     path: &'a [usize],
     /// For each word: whether an instruction begins there.
     starts: Vec<bool>,
@@ -91,7 +114,12 @@ struct Known {
     values: Registers,
 }
 
-fn verify_function(function: &Function, path: &mut Vec<usize>) -> Result<(), VerifyError> {
+fn verify_function(
+    function: &Function,
+    path: &mut Vec<usize>,
+    structs: &[Shape],
+    layouts: &[Layout],
+) -> Result<(), VerifyError> {
     if path.len() > MAX_DEPTH {
         return Err(VerifyError {
             path: path.clone(),
@@ -101,6 +129,8 @@ fn verify_function(function: &Function, path: &mut Vec<usize>) -> Result<(), Ver
     }
     let mut checker = Checker {
         function,
+        structs,
+        layouts,
         path,
         starts: vec![false; function.code.len()],
     };
@@ -127,7 +157,7 @@ fn verify_function(function: &Function, path: &mut Vec<usize>) -> Result<(), Ver
             }
         }
         path.push(i);
-        verify_function(child, path)?;
+        verify_function(child, path, structs, layouts)?;
         path.pop();
     }
     Ok(())
@@ -174,6 +204,13 @@ impl Checker<'_> {
                 None,
                 "more constants, functions or captures than operands can name",
             );
+        }
+        let count = self.structs.len();
+        if f.constants
+            .iter()
+            .any(|c| matches!(c, Constant::Struct(index) if *index as usize >= count))
+        {
+            return self.error(None, "a constant is no struct of the chunk");
         }
         let Some(head) = f.code.first().copied() else {
             return self.error(None, "no code");
@@ -314,11 +351,62 @@ impl Checker<'_> {
                 _ => return self.error(Some(at), "the field's name is no string constant"),
             }
         }
+        if row.extension == Extension::Path {
+            self.path(at, f.code[at + 1])?;
+        }
+        if op == Op::CHECK {
+            self.check(at, b(word), f.code[at + 1])?;
+        }
+        if op == Op::SNEW && !matches!(f.constants.get(d(word)), Some(Constant::Struct(_))) {
+            return self.error(Some(at), "not the type of a struct");
+        }
         self.special(at, op, word)?;
         if op.is_comparison() && f.code.get(next).and_then(|w| Op::of(*w)) != Some(Op::JMP) {
             return self.error(Some(at), "no jump follows the comparison");
         }
         Ok(next)
+    }
+
+    /// A `Path`: at that offset of that struct lies a scalar of that kind.
+    fn path(&self, at: usize, extension: u32) -> Result<(), VerifyError> {
+        let constants = &self.function.constants;
+        let of = constants.get((extension & 0xffff) as usize);
+        let place = constants.get((extension >> 16) as usize);
+        let (Some(Constant::Struct(index)), Some(Constant::Integer(place))) = (of, place) else {
+            return self.error(Some(at), "no struct and place among the constants");
+        };
+        let kind =
+            Scalar::from_code(*place as u8).filter(|kind| kind.is_integer() || kind.is_float());
+        let fits = kind
+            .zip(usize::try_from(*place >> 8).ok())
+            .is_some_and(|(kind, offset)| {
+                layout::has_scalar(self.structs, self.layouts, *index, offset, kind)
+            });
+        if fits {
+            Ok(())
+        } else {
+            self.error(Some(at), "no such scalar lies there in the struct")
+        }
+    }
+
+    /// What `CHECK` checks for.
+    fn check(&self, at: usize, wanted: usize, extension: u32) -> Result<(), VerifyError> {
+        let fits = match wanted & 3 {
+            0 | 1 => matches!(
+                self.function.constants.get(extension as usize),
+                Some(Constant::Struct(_))
+            ),
+            2 => u8::try_from(extension)
+                .ok()
+                .and_then(Scalar::from_code)
+                .is_some(),
+            _ => false,
+        };
+        if fits && wanted < 8 {
+            Ok(())
+        } else {
+            self.error(Some(at), "no type to check for")
+        }
     }
 
     fn jump(&self, at: usize, op: Op, next: usize, distance: isize) -> Result<(), VerifyError> {

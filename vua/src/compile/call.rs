@@ -32,7 +32,7 @@ impl<'c> Compiler<'c> {
         | ExprKind::Call(left, _)
         | ExprKind::Method(left, ..) = self.expr(at).kind
         {
-            if self.is_raw_function(at) {
+            if self.is_raw_function(at) || self.constructed(at).is_some() {
                 break;
             }
             pending.push(at);
@@ -58,7 +58,11 @@ impl<'c> Compiler<'c> {
             ExprKind::Float(f) => Operand::Literal(Literal::Float(*f)),
             ExprKind::String(s) => Operand::Literal(Literal::String(s.clone())),
             ExprKind::Ellipsis => Operand::Extra(self.emit_ad(Op::VARG, 0, 0)?),
-            ExprKind::Local(variable) => self.variable_operand(*variable)?,
+            ExprKind::Local(variable) => {
+                let mut e = Expression::new(self.variable_operand(*variable)?, position);
+                e.kind = self.type_of(*variable);
+                return Ok(e);
+            }
             ExprKind::Global(name) => self.global(name, position)?,
             ExprKind::Function(function) => {
                 let child = self.child(*function, None)?;
@@ -81,6 +85,9 @@ impl<'c> Compiler<'c> {
                 return Ok(e);
             }
             ExprKind::Call(function, arguments) => {
+                if let Some((index, items)) = self.constructed(id) {
+                    return self.construct(index, items, position);
+                }
                 return self.raw_function(*function, arguments, position);
             }
             // No leaf.
@@ -116,6 +123,16 @@ impl<'c> Compiler<'c> {
                 *e = Expression::new(Operand::Literal(Literal::Nil), position);
                 Ok(())
             }
+            ExprKind::Index(_, key)
+                if e.kind != Type::Any || matches!(e.operand, Operand::Place(_)) =>
+            {
+                let operand = match self.place(e, *key)? {
+                    Some(operand) => operand,
+                    None => self.index(e, *key)?,
+                };
+                *e = Expression::new(operand, position);
+                Ok(())
+            }
             ExprKind::Index(_, key) => {
                 let operand = self.index(e, *key)?;
                 *e = Expression::new(operand, position);
@@ -124,7 +141,9 @@ impl<'c> Compiler<'c> {
             ExprKind::Call(_, arguments) => {
                 let base = self.next_register(e)?;
                 self.reserve(1)?;
-                self.call(base, 0, arguments, position, e)
+                self.call(base, 0, arguments, position, e)?;
+                e.kind = self.made_type(id);
+                Ok(())
             }
             ExprKind::Method(_, name, at, arguments) => {
                 let object = self.any_register(e)?;

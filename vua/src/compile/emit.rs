@@ -84,6 +84,7 @@ enum ConstantKey {
     Integer(i64),
     Float(u64),
     String(Rc<[u8]>),
+    Struct(u32),
 }
 
 impl FunctionState {
@@ -425,6 +426,7 @@ impl Compiler<'_> {
             Literal::Boolean(b) => (ConstantKey::Boolean(*b), Constant::Boolean(*b)),
             Literal::Integer(i) => (ConstantKey::Integer(*i), Constant::Integer(*i)),
             Literal::Float(f) => (ConstantKey::Float(f.to_bits()), Constant::Float(*f)),
+            Literal::Struct(index) => (ConstantKey::Struct(*index), Constant::Struct(*index)),
             Literal::String(s) => (
                 ConstantKey::String(s.clone()),
                 Constant::String((**s).into()),

@@ -162,6 +162,11 @@ impl<'c> Compiler<'c> {
             raw_count: f.raw_registers as u8,
             parallel_body: body.parallel,
             locals,
+            structs: if self.outer.is_empty() {
+                chunk.shapes.clone()
+            } else {
+                Vec::new()
+            },
         })
     }
 

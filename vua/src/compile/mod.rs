@@ -13,10 +13,12 @@ mod frame;
 mod function;
 mod operand;
 mod operator;
+mod place;
 mod raw;
 mod statement;
 mod typed;
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -66,6 +68,8 @@ struct Compiler<'c> {
     outer: Vec<FunctionState>,
     /// Where each variable is.
     locations: Vec<Location>,
+    /// Types of untyped variables that nothing assigns, where the compiler knows them: by variable.
+    known_types: BTreeMap<VariableId, syntax::ast::Type>,
     /// Errors that do not keep the compiler from going on.
     errors: Vec<(Position, String)>,
 }
@@ -108,6 +112,7 @@ pub fn compile(source: &[u8], chunk_name: &str) -> Result<Function, Vec<Diagnost
         f: FunctionState::new(FunctionId(0), 0),
         outer: Vec::new(),
         locations: vec![Location::Nowhere; chunk.variables.len()],
+        known_types: BTreeMap::new(),
         errors: Vec::new(),
     };
     let result = compiler.main();

@@ -1,8 +1,10 @@
 //! Descriptors of expressions, and how their values get into registers.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 
 use super::emit::{NO_JUMP, NO_REGISTER};
+use super::place::Place;
 use super::raw::Raw;
 use super::{Coded, Compiler, Location};
 use crate::bytecode::instructions::{a, ad, d};
@@ -18,6 +20,8 @@ pub(super) enum Literal {
     Integer(i64),
     Float(f64),
     String(Rc<[u8]>),
+    /// The type of a struct of the chunk.
+    Struct(u32),
 }
 
 impl Literal {
@@ -28,6 +32,7 @@ impl Literal {
             Literal::Boolean(_) => "boolean",
             Literal::Integer(_) | Literal::Float(_) => "number",
             Literal::String(_) => "string",
+            Literal::Struct(_) => "type",
         }
     }
 }
@@ -67,6 +72,8 @@ pub(super) enum Operand {
     RawRelocatable(usize, Raw),
     /// In a raw register.
     RawRegister(u8, Raw),
+    /// A field or element of a known type.
+    Place(Box<Place>),
     /// The results of the call at this instruction.
     Call(usize),
     /// The extra arguments, by the instruction there.
@@ -81,6 +88,8 @@ pub(super) struct Expression {
     pub if_false: i32,
     /// Where errors in its evaluation are reported.
     pub position: Position,
+    /// The struct or array that the value is known to be.
+    pub kind: Type,
 }
 
 impl Expression {
@@ -90,6 +99,7 @@ impl Expression {
             if_true: NO_JUMP,
             if_false: NO_JUMP,
             position,
+            kind: Type::Any,
         }
     }
 
@@ -164,6 +174,12 @@ impl Compiler<'_> {
             }
             Operand::Capture(index, _) => {
                 Operand::Relocatable(self.emit_ad(Op::GETCAP, 0, index)?)
+            }
+            Operand::Place(ref place) => {
+                let place = (**place).clone();
+                e.operand = self.read_place(place, e.position)?;
+                self.f.position = before;
+                return self.discharge(e);
             }
             Operand::RawVariable(register, raw) => Operand::RawRegister(register, raw),
             Operand::RawCell(register, raw) => {
@@ -351,6 +367,7 @@ impl Compiler<'_> {
                 self.release_value(value);
                 return self.put(value, register);
             }
+            Operand::Place(ref place) => return self.write_place(place, value, position),
             Operand::RawVariable(register, raw) => {
                 return self.put_raw(value, raw, register, what);
             }

@@ -107,6 +107,7 @@ impl Expression {
             | Operand::RawRelocatable(_, raw)
             | Operand::RawCell(_, raw)
             | Operand::RawCapture(_, _, raw) => Some(raw),
+            Operand::Place(ref place) => place.raw(),
             _ => None,
         }
     }
@@ -230,7 +231,7 @@ impl Compiler<'_> {
     }
 
     /// The type of a value that is no number, if the compiler can see it.
-    fn visible_type(&self, e: &Expression) -> Option<&'static str> {
+    pub(super) fn visible_type(&self, e: &Expression) -> Option<&'static str> {
         match e.operand {
             _ if e.has_jumps() => None,
             Operand::Literal(ref literal) => Some(literal.type_name()),

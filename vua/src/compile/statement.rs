@@ -3,9 +3,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::operand::{Expression, Operand};
+use super::operand::{Expression, Literal, Operand};
 use super::{Coded, Compiler};
 use crate::bytecode::Op;
+use crate::syntax::Position;
 use crate::syntax::ast::*;
 
 impl<'c> Compiler<'c> {
@@ -71,6 +72,12 @@ impl<'c> Compiler<'c> {
             } => self.parallel_for(*function, (*start, *limit, *step)),
             StatementKind::Function(target, function) => {
                 self.function_statement(*target, *function)
+            }
+            StatementKind::Struct(variable, index) => {
+                let register = self.reserve(1)?;
+                let constant = self.constant(&Literal::Struct(*index))?;
+                self.emit_ad(Op::KVAL, register, constant)?;
+                self.declare(*variable, register)
             }
             StatementKind::LocalFunction(variable, function) => {
                 self.local_function(*variable, *function)
@@ -151,6 +158,16 @@ impl<'c> Compiler<'c> {
                 return Ok(());
             }
             self.next_register(&mut e)?;
+            self.note_type(last, e.kind);
+        } else if let ([id], [value]) = (variables, values) {
+            let mut e = self.expression(*value)?;
+            if e.is_open() {
+                self.adjust_last(&mut e, 1, 1)?;
+                self.f.free = usize::from(first) + 1;
+            } else {
+                self.next_register(&mut e)?;
+            }
+            self.note_type(*id, e.kind);
         } else {
             self.adjusted(values, variables.len())?;
         }
@@ -176,6 +193,11 @@ impl<'c> Compiler<'c> {
     pub(super) fn target(&mut self, id: ExprId) -> Coded<Operand> {
         if let ExprKind::Index(table, key) = self.expr(id).kind {
             let mut table = self.expression(table)?;
+            if (table.kind != Type::Any || matches!(table.operand, Operand::Place(_)))
+                && let Some(place) = self.place(&mut table, key)?
+            {
+                return Ok(place);
+            }
             return self.index(&mut table, key);
         }
         Ok(self.expression(id)?.operand)
@@ -189,19 +211,49 @@ impl<'c> Compiler<'c> {
         }
     }
 
+    /// Stores a value in the target of an assignment, which may be a variable of a type that is to be checked.
+    fn assign(
+        &mut self,
+        target: ExprId,
+        place: &Operand,
+        value: &mut Expression,
+        position: Position,
+        what: &str,
+    ) -> Coded<()> {
+        let ExprKind::Local(id) = self.expr(target).kind else {
+            return self.store(place, value, position, what);
+        };
+        let kind = self.variable(id).kind;
+        if kind == Type::Any || kind.is_raw() {
+            return self.store(place, value, position, what);
+        }
+        self.check_visible(id, value);
+        if let Operand::Variable(register) = *place {
+            // Nobody sees the variable between the two.
+            self.store(place, value, position, what)?;
+            return self.check_type(register, kind);
+        }
+        let register = self.any_register(value)?;
+        self.check_type(register, kind)?;
+        self.store(place, value, position, what)
+    }
+
     fn assignment(&mut self, targets: &[ExprId], values: &[ExprId]) -> Coded<()> {
         if let ([target], [value]) = (targets, values) {
             let position = self.expr(*target).position;
             let what = self.target_name(*target);
+            let id = *target;
             let target = self.target(*target)?;
             let mut value = self.expression(*value)?;
-            return self.store(&target, &mut value, position, &what);
+            return self.assign(id, &target, &mut value, position, &what);
         }
         let mut places: Vec<Operand> = Vec::with_capacity(targets.len());
         for &target in targets {
             let place = self.target(target)?;
-            if let Operand::Variable(register) = place {
-                self.keep_from(&mut places, register)?;
+            match place {
+                Operand::Variable(register) => self.keep_from(&mut places, register)?,
+                Operand::RawVariable(register, _) => self.keep_index(&mut places, register)?,
+                _ => {}
             }
             places.push(place);
         }
@@ -228,7 +280,7 @@ impl<'c> Compiler<'c> {
                     self.discharge(&mut e)?;
                     let position = self.expr(targets[i]).position;
                     let what = self.target_name(targets[i]);
-                    self.store(&place, &mut e, position, &what)?;
+                    self.assign(targets[i], &place, &mut e, position, &what)?;
                 }
                 Some(place) => {
                     match Expression::new(place.clone(), e.position).raw() {
@@ -237,7 +289,19 @@ impl<'c> Compiler<'c> {
                             self.next_raw(&mut e, raw, &what)?;
                         }
                         None => {
-                            self.next_register(&mut e)?;
+                            let known = e.raw().is_some() || self.visible_type(&e).is_some();
+                            let register = self.next_register(&mut e)?;
+                            // A struct goes into a struct or array by copying it, and all values are read first.
+                            let holder = match *place {
+                                Operand::Index(table, _)
+                                | Operand::Field(table, _)
+                                | Operand::Element(table, _) => Some(table),
+                                Operand::Place(ref place) => Some(place.base),
+                                _ => None,
+                            };
+                            if let Some(holder) = holder.filter(|_| !known) {
+                                self.emit_abc(Op::COPYREF, register, register, holder)?;
+                            }
                         }
                     }
                     kept.push(e);
@@ -257,9 +321,28 @@ impl<'c> Compiler<'c> {
                 self.f.free = usize::from(register) + 1;
             }
             self.f.position = position;
-            self.store(&places[i], &mut e, position, &what)?;
+            self.assign(targets[i], &places[i], &mut e, position, &what)?;
         }
         self.f.free = first;
+        Ok(())
+    }
+
+    /// Before a raw variable is assigned: places to its left that use it as index use a copy.
+    fn keep_index(&mut self, places: &mut [Operand], register: u8) -> Coded<()> {
+        let uses =
+            |place: &Operand| matches!(place, Operand::Place(p) if p.index == Some(register));
+        if !places.iter().any(uses) {
+            return Ok(());
+        }
+        let copy = self.reserve_raw(1)?;
+        self.emit_ad(Op::RMOV, copy, register.into())?;
+        for place in places {
+            if let Operand::Place(place) = place
+                && place.index == Some(register)
+            {
+                place.index = Some(copy);
+            }
+        }
         Ok(())
     }
 
@@ -268,6 +351,7 @@ impl<'c> Compiler<'c> {
         let uses = |place: &Operand| match *place {
             Operand::Index(table, key) => table == register || key == register,
             Operand::Field(table, _) | Operand::Element(table, _) => table == register,
+            Operand::Place(ref place) => place.base == register,
             _ => false,
         };
         if !places.iter().any(uses) {
@@ -287,6 +371,7 @@ impl<'c> Compiler<'c> {
                 Operand::Field(table, _) | Operand::Element(table, _) if *table == register => {
                     *table = copy
                 }
+                Operand::Place(place) if place.base == register => place.base = copy,
                 _ => {}
             }
         }

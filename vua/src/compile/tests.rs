@@ -310,10 +310,7 @@ fn depth_and_size_are_limited() {
 fn words_of_vua_not_yet_in_their_places() {
     wrong(
         "struct P\n  x: f64\nend\nlocal y = = 1",
-        &[
-            "1:1: structs are not supported",
-            "4:11: unexpected symbol near '='",
-        ],
+        &["4:11: unexpected symbol near '='"],
     );
     wrong(
         "local s parallel for i = 1, 2 reduce s +, s * do end",

@@ -18,6 +18,23 @@ impl<'c> Compiler<'c> {
         format!("variable '{}'", self.variable(id).name)
     }
 
+    /// The struct or array that a variable is known to be.
+    pub(super) fn type_of(&self, id: VariableId) -> Type {
+        let kind = self.variable(id).kind;
+        if kind != Type::Any {
+            return kind;
+        }
+        self.known_types.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Notes what an untyped variable is that is given this value and nothing else.
+    pub(super) fn note_type(&mut self, id: VariableId, kind: Type) {
+        let variable = self.variable(id);
+        if !variable.assigned && variable.kind == Type::Any && kind != Type::Any {
+            self.known_types.insert(id, kind);
+        }
+    }
+
     /// Brings a raw variable into scope whose value is in a raw register since `start`, and moves that to a cell if it needs one.
     fn declare_raw(&mut self, id: VariableId, register: u8, start: usize) -> Coded<()> {
         if !self.variable(id).needs_cell() {
@@ -46,7 +63,17 @@ impl<'c> Compiler<'c> {
     /// Brings a variable into scope whose value, of any type, is in a tagged register: converts or checks it.
     pub(super) fn declare_from(&mut self, id: VariableId, register: u8) -> Coded<()> {
         match Raw::of(self.variable(id).kind) {
-            None => self.declare(id, register),
+            None => {
+                let kind = self.variable(id).kind;
+                let start = self.f.here();
+                self.check_type(register, kind)?;
+                let at = self.f.active.len();
+                self.declare(id, register)?;
+                if kind != Type::Any {
+                    self.f.active[at].start = start;
+                }
+                Ok(())
+            }
             Some(raw) => {
                 self.hide(register);
                 let start = self.f.here();
@@ -108,7 +135,10 @@ impl<'c> Compiler<'c> {
                     let what = self.variable_name(id);
                     self.next_raw(&mut e, raw, &what)?
                 }
-                None => self.next_register(&mut e)?,
+                None => {
+                    self.check_visible(id, &e);
+                    self.next_register(&mut e)?
+                }
             };
             places.push((register, start));
         }
@@ -122,6 +152,16 @@ impl<'c> Compiler<'c> {
                     self.next_raw(&mut e, raw, "")?
                 }
                 None => {
+                    let kind = self.variable(id).kind;
+                    if !kind.is_nullable() {
+                        let position = self.variable(id).position;
+                        let message = format!(
+                            "{} of type {} must be initialised",
+                            self.variable_name(id),
+                            kind.name(&self.chunk.shapes)
+                        );
+                        self.report(position, message);
+                    }
                     let register = self.reserve(1)?;
                     self.nil(register, 1)?;
                     register
@@ -139,7 +179,7 @@ impl<'c> Compiler<'c> {
                     continue;
                 }
                 if !self.variable(id).kind.is_raw() {
-                    self.declare(id, register)?;
+                    self.declare_from(id, register)?;
                     if self.variable(id).attribute == Attribute::Close {
                         closing = Some(register);
                     }
@@ -155,6 +195,34 @@ impl<'c> Compiler<'c> {
             self.mark_closing(register);
         }
         Ok(())
+    }
+
+    /// Reports a value that a struct or array variable cannot have, where the compiler can see it.
+    pub(super) fn check_visible(&mut self, id: VariableId, e: &Expression) {
+        let kind = self.variable(id).kind;
+        if kind == Type::Any || kind.is_raw() {
+            return;
+        }
+        let found = match (e.kind, self.visible_type(e)) {
+            (_, _) if e.raw().is_some() => String::from("number"),
+            (_, Some("nil")) if kind.is_nullable() => return,
+            (_, Some(found)) => String::from(found),
+            (Type::Any, None) => return,
+            (known, None) => {
+                let same = match (known, kind) {
+                    (Type::Struct(a, _), Type::Struct(b, _)) => a == b,
+                    (Type::Array(a, _), Type::Array(b, _)) => a == b,
+                    _ => false,
+                };
+                if same {
+                    return;
+                }
+                known.name(&self.chunk.shapes)
+            }
+        };
+        let wanted = kind.name(&self.chunk.shapes);
+        let message = super::raw::mismatch(&wanted, &self.variable_name(id), &found);
+        self.report(e.position, message);
     }
 
     /// A raw variable of several whose raw register, among those of others, is left unused.
@@ -332,7 +400,8 @@ impl<'c> Compiler<'c> {
             if let Some(raw) = Raw::of(kind) {
                 self.convert(&mut e, raw, "the result")?;
             }
-            self.next_register(&mut e)?;
+            let register = self.next_register(&mut e)?;
+            self.check_type(register, kind)?;
         }
         self.f.position = position;
         self.close_from(closes)?;
@@ -346,10 +415,10 @@ impl<'c> Compiler<'c> {
 
     /// Makes a result in a tagged register what it is declared to be.
     fn check_result(&mut self, kind: Type, register: u8, position: Position) -> Coded<()> {
-        let Some(raw) = Raw::of(kind) else {
-            return Ok(());
-        };
         self.f.position = position;
+        let Some(raw) = Raw::of(kind) else {
+            return self.check_type(register, kind);
+        };
         let to = self.reserve_raw(1)?;
         let (from, back) = match raw {
             Raw::Integer => (Op::TOI, Op::BOXI),

@@ -36,6 +36,10 @@ pub enum Kind {
     Struct,
     /// An array of structs or numbers.
     Array,
+    /// The type of structs.
+    StructType,
+    /// The memory that an array owns.
+    Storage,
     /// A task.
     Task,
     /// A coroutine.

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 use super::core_state::{Core, Vm};
 use super::dispatch::{Exit, closure_of, get as register, put};
 use super::frame::Continuation;
+use super::memory::Found;
 use super::throw::{Flow, Leave, fail};
 use crate::bytecode::instructions::{Op, a, b, c, d};
 use crate::engine::Metamethod;
@@ -13,7 +14,7 @@ use crate::heap::{barrier, flags};
 use crate::object::{Cell, Gc};
 use crate::table::{GrowthStart, SetError, Table};
 use crate::task::WaitFor;
-use crate::value::Value;
+use crate::value::{Tag, Value};
 
 /// How many metatables an access follows before it takes them for a cycle, as in Lua.
 const MAX_CHAIN: usize = 2000;
@@ -64,7 +65,21 @@ pub(super) fn get(vm: &mut Vm, ins: u32) -> Flow {
     };
     let mut object = object;
     for _ in 0..MAX_CHAIN {
-        let handler = if let Some(table) = object.as_table() {
+        let handler = if object.has_tag(Tag::Struct) {
+            match core.memory_get(object, key)? {
+                Found::Value(value) => {
+                    // SAFETY: as above.
+                    unsafe {
+                        put(core.base, a(ins), value);
+                        if extended {
+                            core.pc = core.pc.add(1);
+                        }
+                    }
+                    return Ok(());
+                }
+                Found::Handler(handler) => handler,
+            }
+        } else if let Some(table) = object.as_table() {
             let value = table.get(key);
             let handler = if value.is_nil() {
                 core.engine.metamethod(object, Metamethod::Index)
@@ -148,7 +163,18 @@ pub(super) fn set(vm: &mut Vm, ins: u32) -> Flow {
     };
     let mut object = object;
     for _ in 0..MAX_CHAIN {
-        let handler = if let Some(table) = object.as_table() {
+        let handler = if object.has_tag(Tag::Struct) {
+            match core.memory_set(object, key, value)? {
+                Found::Value(_) => {
+                    if extended {
+                        // SAFETY: the extension word is skipped.
+                        core.pc = unsafe { core.pc.add(1) };
+                    }
+                    return Ok(());
+                }
+                Found::Handler(handler) => handler,
+            }
+        } else if let Some(table) = object.as_table() {
             let handler = if table.header().has(flags::METATABLE) && table.get(key).is_nil() {
                 core.engine.metamethod(object, Metamethod::Newindex)
             } else {

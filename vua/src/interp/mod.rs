@@ -31,6 +31,7 @@ mod dispatch;
 pub(crate) mod frame;
 mod index;
 mod loops;
+pub(crate) mod memory;
 pub(crate) mod metered;
 mod name;
 pub mod native;

@@ -8,7 +8,8 @@ use core::sync::atomic::Ordering;
 use super::core_state::Core;
 use super::frame::Frame;
 use crate::bytecode::instructions::{Extension, Format, Op, Operand, a, b, d, j, signed_d};
-use crate::object::{Debug, Proto};
+use crate::memory::StructType;
+use crate::object::{Debug, Gc, Proto};
 
 /// The name of the local variable in a register at an instruction.
 fn local_name(debug: &Debug, register: usize, at: usize) -> Option<&str> {
@@ -150,6 +151,22 @@ impl Core {
             Some((Op::RSETCELL, next)) if a(next) == register => {
                 debug.captures.get(d(next)).map(|capture| &*capture.name)
             }
+            Some((Op::ASETI | Op::ASETF, next)) if a(next) == register => {
+                return " for the element".into();
+            }
+            Some((Op::SSET | Op::PSET, next)) if a(next) == register => {
+                let extension = word(proto, at + 1) as usize;
+                let constants = proto.constants();
+                let of = Gc::<StructType>::from_value(constants[extension & 0xffff]);
+                let offset = constants[extension >> 16].as_integer().unwrap_or(0) >> 8;
+                let field = of.and_then(|of| {
+                    let mut fields = of.info().fields.iter().rev();
+                    fields.find(|field| field.offset as i64 <= offset)
+                });
+                return field.map_or(String::new(), |field| {
+                    format!(" for field '{}'", field.name)
+                });
+            }
             Some((Op::RCELLSET | Op::RNEWCELL, next)) if d(next) == register => local(a(next)),
             Some((Op::BOXI | Op::BOXF, next)) if d(next) == register => {
                 // Converted and boxed again: on its way out.
@@ -166,6 +183,32 @@ impl Core {
                     _ => String::new(),
                 };
             }
+            _ => local(register),
+        };
+        name.map_or(String::new(), |name| format!(" for variable '{name}'"))
+    }
+
+    /// ` for variable 'x'` or nothing: the variable whose value in a tagged register was checked.
+    pub(crate) fn checked_variable(&self, register: usize) -> String {
+        let frame = Frame {
+            base: self.base,
+            pc: self.pc,
+        };
+        let Some(proto) = self.frame_proto(frame) else {
+            return String::new();
+        };
+        let at = (self.pc as usize - proto.code as usize) / 4;
+        let Some(debug) = proto.debug() else {
+            return String::new();
+        };
+        let local = |register| (at - 1..at + 4).find_map(|at| local_name(debug, register, at));
+        // Behind the extension word a cell may be what it goes to.
+        let next = (at + 1 < proto.code_length as usize).then(|| word(proto, at + 1));
+        let name = match next.and_then(|next| Some((Op::of(next)?, next))) {
+            Some((Op::SETCELL, next)) if a(next) == register => {
+                debug.captures.get(d(next)).map(|capture| &*capture.name)
+            }
+            Some((Op::CELLSET, next)) if d(next) == register => local(a(next)),
             _ => local(register),
         };
         name.map_or(String::new(), |name| format!(" for variable '{name}'"))

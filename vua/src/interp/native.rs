@@ -18,10 +18,12 @@ use super::core_state::Core;
 use super::dispatch::{get, put};
 use super::frame::Frame;
 use super::index::{self, Stored};
+use super::memory::Found;
 use super::operate::text_of;
 use super::throw::Leave;
 use crate::engine::Engine;
 use crate::heap::{LocalHeap, NeedMemory};
+use crate::memory::{Array, Struct};
 use crate::number::{self, Number};
 use crate::object::{Gc, Str};
 use crate::output::Appended;
@@ -418,6 +420,74 @@ impl Call<'_> {
     /// Publishes what a value reaches: before it is stored where another task can reach it.
     pub fn publish(&mut self, value: Value) -> Result<(), Throw> {
         Ok(self.core.publish(value)?)
+    }
+
+    fn leave<T>(result: Result<T, Leave>) -> Result<T, Throw> {
+        result.map_err(|leave| match leave {
+            Leave::Throw(throw) => throw,
+            Leave::Exit(_) => Throw::Cancelled,
+        })
+    }
+
+    /// `object[key]` of a struct or array; nothing else is asked.
+    pub(crate) fn memory_get(&mut self, object: Value, key: Value) -> Result<Value, Throw> {
+        match Self::leave(self.core.memory_get(object, key))? {
+            Found::Value(value) => Ok(value),
+            Found::Handler(_) => Ok(Value::NIL),
+        }
+    }
+
+    /// `object[key] = value` of a struct or array; nothing else is asked.
+    pub(crate) fn memory_set(
+        &mut self,
+        object: Value,
+        key: Value,
+        value: Value,
+    ) -> Result<(), Throw> {
+        Self::leave(self.core.memory_set(object, key, value)).map(|_| ())
+    }
+
+    /// `object[key]` of a struct, array or type.
+    pub(crate) fn memory_find(&mut self, object: Value, key: Value) -> Result<Found, Throw> {
+        Self::leave(self.core.memory_get(object, key))
+    }
+
+    /// `object[key] = value` of a struct, array or type.
+    pub(crate) fn memory_assign(
+        &mut self,
+        object: Value,
+        key: Value,
+        value: Value,
+    ) -> Result<Found, Throw> {
+        Self::leave(self.core.memory_set(object, key, value))
+    }
+
+    /// Copies a struct into a new one.
+    pub(crate) fn copy_struct(&mut self, from: Gc<Struct>, to: Gc<Struct>) -> Result<(), Throw> {
+        match to.data() {
+            Some(data) => Self::leave(self.core.copy_struct(from, data, to.root())),
+            None => Ok(()),
+        }
+    }
+
+    /// An element of an array; of a struct, a copy in place of the reference.
+    pub(crate) fn detached(&mut self, holder: Value, value: Value) -> Result<Value, Throw> {
+        if Gc::<Array>::from_value(holder).is_none() {
+            return Ok(value);
+        }
+        match Gc::<Struct>::from_value(value) {
+            Some(it) => {
+                let made = Struct::new(&self.core.heap, it.of())?;
+                self.copy_struct(it, made)?;
+                Ok(made.value())
+            }
+            None => Ok(value),
+        }
+    }
+
+    /// What freezing and the collector ask of a change to an array.
+    pub(crate) fn before_memory_store(&mut self, array: Gc<Array>) -> Result<(), Throw> {
+        Self::leave(self.core.before_memory_store(array.root(), array.value()))
     }
 
     /// A value's metatable.

@@ -8,8 +8,9 @@ use super::frame::Continuation;
 use super::throw::{Flow, fail};
 use crate::bytecode::instructions::{Op, a, b, c, d, signed_d};
 use crate::engine::Metamethod;
+use crate::memory::{Array, Struct};
 use crate::number::{self, Number};
-use crate::object::Str;
+use crate::object::{Gc, Str};
 use crate::value::Value;
 
 impl Value {
@@ -254,6 +255,8 @@ pub(super) fn length(vm: &mut Vm, ins: u32) -> Flow {
     let x = unsafe { get(core.base, d(ins)) };
     let value = if let Some(string) = x.as_str() {
         core.heap.integer(string.len() as i64)?
+    } else if let Some(array) = Gc::<Array>::from_value(x) {
+        core.heap.integer(array.length() as i64)?
     } else {
         let handler = core.engine.metamethod(x, Metamethod::Len);
         if !handler.is_nil() {
@@ -309,7 +312,10 @@ pub(super) fn compare(vm: &mut Vm, ins: u32) -> Flow {
     };
     if matches!(op, Op::ISEQ | Op::ISNE | Op::ISEQK | Op::ISNEK) {
         let equal = x.raw_equal(y);
-        if !equal && x.as_table().is_some() && y.as_table().is_some() {
+        let both = |of: fn(Value) -> bool| of(x) && of(y);
+        if !equal
+            && (both(|v| v.as_table().is_some()) || both(|v| Gc::<Struct>::from_value(v).is_some()))
+        {
             let handler = core.engine.binary_metamethod(x, y, Metamethod::Eq);
             if !handler.is_nil() {
                 return core.call_metamethod(handler, &[x, y], then, 0);

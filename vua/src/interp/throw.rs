@@ -522,6 +522,7 @@ pub fn type_name(value: Value) -> &'static str {
             Some(crate::heap::Kind::Coroutine) => "thread",
             Some(crate::heap::Kind::Struct) => "struct",
             Some(crate::heap::Kind::Array) => "array",
+            Some(crate::heap::Kind::StructType) => "type",
             _ => "userdata",
         }
     }

@@ -5,7 +5,9 @@
 
 use crate::engine::Metamethod;
 use crate::heap::{barrier, flags};
+use crate::interp::memory::Found;
 use crate::interp::native::{Call, Next, Throw};
+use crate::memory::Array;
 use crate::object::{Gc, NativeFunction};
 use crate::table::{SetError, Table};
 use crate::task::WaitFor;
@@ -138,6 +140,21 @@ impl Call<'_> {
         state: u32,
     ) -> Result<Fetched, Throw> {
         for _ in 0..MAX_CHAIN {
+            if object.has_tag(Tag::Struct) {
+                match self.memory_find(object, key)? {
+                    Found::Value(value) => return Ok(Fetched::Value(value)),
+                    Found::Handler(handler) if handler.has_tag(Tag::Function) => {
+                        return Ok(Fetched::Call(self.prepare(
+                            at,
+                            handler,
+                            &[object, key],
+                            state,
+                        )));
+                    }
+                    Found::Handler(handler) => object = handler,
+                }
+                continue;
+            }
             let value = object.as_table().map_or(Value::NIL, |table| table.get(key));
             let handler = if value.is_nil() {
                 self.engine().metamethod(object, Metamethod::Index)
@@ -195,6 +212,21 @@ impl Call<'_> {
         state: u32,
     ) -> Result<Option<Next>, Throw> {
         for _ in 0..MAX_CHAIN {
+            if object.has_tag(Tag::Struct) {
+                match self.memory_assign(object, key, value)? {
+                    Found::Value(_) => return Ok(None),
+                    Found::Handler(handler) if handler.has_tag(Tag::Function) => {
+                        return Ok(Some(self.prepare(
+                            at,
+                            handler,
+                            &[object, key, value],
+                            state,
+                        )));
+                    }
+                    Found::Handler(handler) => object = handler,
+                }
+                continue;
+            }
             let table = object.as_table();
             let absent = table.is_none_or(|table| table.get(key).is_nil());
             let handler = if absent {
@@ -234,6 +266,9 @@ impl Call<'_> {
     ) -> Result<Fetched, Throw> {
         if let Some(string) = object.as_str() {
             return Ok(Fetched::Value(self.integer(string.len() as i64)?));
+        }
+        if let Some(array) = Gc::<Array>::from_value(object) {
+            return Ok(Fetched::Value(self.integer(array.length() as i64)?));
         }
         let handler = self.engine().metamethod(object, Metamethod::Len);
         if !handler.is_nil() {

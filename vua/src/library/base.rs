@@ -9,7 +9,9 @@ use super::access::Fetched;
 use super::buffer::Buffer;
 use crate::heap::{NeedMemory, flags};
 use crate::interp::native::{Call, Next, Throw};
+use crate::memory::{Array, Struct};
 use crate::number::{self, Number};
+use crate::object::Gc;
 use crate::value::{Tag, Value};
 
 /// Defines the library.
@@ -33,8 +35,10 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     builder.global("xpcall", xpcall)?;
     let following = builder.function("next", next, &[])?;
     builder.global_value("next", following)?;
-    builder.global_value("pairs", builder.function("pairs", pairs, &[following])?)?;
     let indices = builder.function("for iterator", next_index, &[])?;
+    let fields = builder.function("for iterator", super::memory::next_field, &[])?;
+    let iterators = [following, indices, fields];
+    builder.global_value("pairs", builder.function("pairs", pairs, &iterators)?)?;
     builder.global_value("ipairs", builder.function("ipairs", ipairs, &[indices])?)?;
     builder.global_value("_G", builder.globals().value())?;
     builder.global_value("_VERSION", builder.string("Lua 5.4")?)
@@ -343,6 +347,9 @@ fn rawlen(call: &mut Call<'_>) -> Result<Next, Throw> {
     let length = match (value.as_table(), value.as_str()) {
         (Some(table), _) => table.length(),
         (_, Some(string)) => string.len() as i64,
+        _ if Gc::<Array>::from_value(value).is_some() => {
+            Gc::<Array>::from_value(value).map_or(0, |array| array.length() as i64)
+        }
         _ => return Err(call.type_error(0, "table or string")),
     };
     Ok(Next::One(call.integer(length)?))
@@ -419,13 +426,19 @@ fn pairs(call: &mut Call<'_>) -> Result<Next, Throw> {
         let at = call.count();
         return Ok(call.prepare(at, handler, &[value], 1));
     }
-    if value.as_table().is_none() {
+    let (iterator, first) = if value.as_table().is_some() {
+        (0, Value::NIL)
+    } else if Gc::<Array>::from_value(value).is_some() {
+        (1, Value::small(0))
+    } else if Gc::<Struct>::from_value(value).is_some() {
+        (2, Value::NIL)
+    } else {
         return Err(call.type_error(0, "table"));
-    }
-    let following = call.capture(0);
+    };
+    let following = call.capture(iterator);
     call.set(0, following);
     call.set(1, value);
-    call.set(2, Value::NIL);
+    call.set(2, first);
     Ok(Next::Many { at: 0, count: 3 })
 }
 
@@ -442,9 +455,12 @@ fn ipairs(call: &mut Call<'_>) -> Result<Next, Throw> {
 pub(crate) fn next_index(call: &mut Call<'_>) -> Result<Next, Throw> {
     let value = if call.state() == 0 {
         let i = call.integer_argument(1)?.wrapping_add(1);
+        let object = call.get(0);
+        if Gc::<Array>::from_value(object).is_some_and(|array| i > array.length() as i64) {
+            return Ok(Next::One(Value::NIL));
+        }
         let key = call.integer(i)?;
         call.set(1, key);
-        let object = call.get(0);
         match call.fetch(object, key, 2, 1)? {
             Fetched::Value(value) => value,
             Fetched::Call(next) => return Ok(next),

@@ -16,6 +16,7 @@ pub struct Builder<'a> {
     strings: Option<Gc<Table>>,
     objects: Vec<(Kind, u8, Gc<Table>)>,
     files: Option<Gc<Table>>,
+    memory: [Option<Gc<Table>>; 2],
 }
 
 impl<'a> Builder<'a> {
@@ -28,6 +29,7 @@ impl<'a> Builder<'a> {
             strings: None,
             objects: Vec::new(),
             files: None,
+            memory: [None; 2],
         }
     }
 
@@ -183,6 +185,17 @@ impl<'a> Builder<'a> {
     /// The common part of the heap.
     pub fn heap_of_all(&self) -> &'static Heap {
         self.heap
+    }
+
+    /// Gives arrays their methods, and types of structs their metatable.
+    pub fn set_memory_tables(&mut self, arrays: Gc<Table>, types: Gc<Table>) {
+        self.memory = [Some(arrays), Some(types)];
+    }
+
+    /// The tables of [`set_memory_tables`](Self::set_memory_tables).
+    pub fn memory_tables(&self) -> (Option<Gc<Table>>, Option<Gc<Table>>) {
+        let [arrays, types] = self.memory;
+        (arrays, types)
     }
 
     /// The core's part of the heap.

@@ -106,7 +106,7 @@ pub(super) fn dump(call: &mut Call<'_>) -> Result<Next, Throw> {
         return Err(call.message("unable to dump given function"));
     };
     let strip = call.get(1).is_truthy();
-    let bytes = binary::encode(debug, strip);
+    let bytes = binary::encode_in(debug.chunk(), debug, strip);
     let at = call.count().max(2);
     Ok(Next::One(long_string(call, &bytes, at)?))
 }

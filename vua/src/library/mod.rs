@@ -25,6 +25,7 @@ pub(crate) mod io;
 mod load;
 mod matching;
 pub(crate) mod math;
+pub(crate) mod memory;
 pub(crate) mod module;
 mod os;
 mod pack;
@@ -54,5 +55,6 @@ pub fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -> Resul
     io::open(builder)?;
     os::open(builder, platform)?;
     screen::open(builder, platform)?;
+    memory::open(builder)?;
     module::open(builder)
 }

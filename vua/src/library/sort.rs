@@ -129,7 +129,8 @@ fn copy_in(call: &mut Call<'_>, list: Gc<Table>) -> Result<Option<Next>, Throw> 
             None => {
                 let object = call.slot(0);
                 match call.fetch(object, key, CALLEE, COPIED)? {
-                    Fetched::Value(value) => value,
+                    // What goes back into an array of structs must not change on the way.
+                    Fetched::Value(value) => call.detached(object, value)?,
                     Fetched::Call(next) => return Ok(Some(next)),
                 }
             }

@@ -6,6 +6,7 @@ use super::base::append;
 use super::buffer::Buffer;
 use crate::heap::{NeedMemory, flags};
 use crate::interp::native::{Call, Next, Throw};
+use crate::memory::Array;
 use crate::object::Gc;
 use crate::table::Table;
 use crate::value::{Tag, Value};
@@ -34,6 +35,7 @@ const MAX_RESULTS: u64 = 1_000_000;
 pub(super) fn check(call: &Call<'_>, i: usize, metamethods: &[&str]) -> Result<(), Throw> {
     let value = call.get(i);
     if value.as_table().is_some()
+        || Gc::<Array>::from_value(value).is_some()
         || (call.metatable(value).is_some()
             && metamethods
                 .iter()

@@ -39,10 +39,18 @@ pub(crate) unsafe fn children(
             Kind::DenseBlock | Kind::NodeBlock | Kind::RadixNode => {
                 table::trace(object, from, visit)
             }
+            Kind::StructType | Kind::Struct | Kind::Array => {
+                crate::memory::object::children(object, from, visit)
+            }
             Kind::Coroutine => {
                 crate::task::coroutine::children(Gc::from_ptr(object.cast()), from, visit)
             }
-            Kind::Free | Kind::BoxedInteger | Kind::String | Kind::RawCell | Kind::Proto => None,
+            Kind::Free
+            | Kind::BoxedInteger
+            | Kind::String
+            | Kind::RawCell
+            | Kind::Proto
+            | Kind::Storage => None,
             kind => {
                 let hook = heap.trace_hook(kind)?;
                 hook(object, from, visit)

@@ -188,6 +188,9 @@ impl Value {
             // NaN alone differs from itself.
             return self.as_float().is_none_or(|f| !f.is_nan());
         }
+        if self.has_tag(Tag::Struct) {
+            return crate::memory::object::same_struct(self, other);
+        }
         if self.has_tag(Tag::String) {
             return match (self.as_str(), other.as_str()) {
                 (Some(a), Some(b)) => a.content_equal(b),

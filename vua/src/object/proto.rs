@@ -13,6 +13,7 @@ use core::sync::atomic::AtomicU32;
 use super::{Gc, Object};
 use crate::bytecode::{CaptureKind, CaptureSource, Constant, Function};
 use crate::heap::{Header, Heap, Kind, LocalHeap, NeedMemory};
+use crate::memory::StructType;
 use crate::value::{Tag, Value};
 
 /// What is captured, and where it comes from.
@@ -30,8 +31,14 @@ pub struct Debug {
     /// The function, inside `chunk`.
     function: NonNull<Function>,
     /// Its main chunk, which is never changed.
-    #[expect(dead_code, reason = "it keeps the function alive")]
     chunk: Arc<Function>,
+}
+
+impl Debug {
+    /// The chunk that the function is or lies in.
+    pub fn chunk(&self) -> &Function {
+        &self.chunk
+    }
 }
 
 impl core::ops::Deref for Debug {
@@ -169,15 +176,22 @@ impl Proto {
         heap: &Heap,
         chunk: &Arc<Function>,
     ) -> Result<NonNull<Proto>, NeedMemory> {
-        Self::load_function(local, heap, chunk, chunk)
+        let layouts = crate::memory::layout::layouts(&chunk.structs).unwrap_or_default();
+        let mut types = Vec::new();
+        for (shape, layout) in chunk.structs.iter().zip(&layouts) {
+            let of = StructType::new(local, heap, shape, layout, &types)?;
+            types.push(of.value());
+        }
+        Self::load_function(local, heap, chunk, chunk, &types)
     }
 
-    /// Loads `function`, which is `chunk` or lies in it.
+    /// Loads `function`, which is `chunk` or lies in it; `types` are those of the chunk's structs.
     fn load_function(
         local: &LocalHeap,
         heap: &Heap,
         chunk: &Arc<Function>,
         function: &Function,
+        types: &[Value],
     ) -> Result<NonNull<Proto>, NeedMemory> {
         let children_length = function.children.len();
         let mut children = Vec::new();
@@ -187,7 +201,7 @@ impl Proto {
                 bytes: children_length * 8,
             })?;
         for child in &function.children {
-            children.push(Self::load_function(local, heap, chunk, child)?);
+            children.push(Self::load_function(local, heap, chunk, child, types)?);
         }
 
         let constants_at = size_of::<Proto>();
@@ -210,6 +224,10 @@ impl Proto {
                 Constant::Integer(n) => local.integer(*n)?,
                 Constant::Float(f) => Value::float(*f),
                 Constant::String(bytes) => heap.intern(local, bytes)?.value(),
+                // The verifier proved that there is one.
+                Constant::Struct(index) => {
+                    types.get(*index as usize).copied().unwrap_or(Value::NIL)
+                }
             });
         }
         // A vector of one is the way to a box that reports failure.

@@ -199,6 +199,7 @@ fn sample() -> Function {
         raw_count: 0,
         parallel_body: true,
         locals: Vec::new(),
+        structs: Vec::new(),
     }
 }
 

@@ -3,11 +3,14 @@
 //! Expressions, variables and functions lie in tables and are named by index, so that a long chain of operators, which
 //! leans left without bound, is dropped and walked without recursion. Statements nest at most as deep as the parser allows.
 
+use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::token::Position;
+use crate::memory::{Layout, Scalar, Shape};
 
 /// An expression of the chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,10 @@ pub struct Chunk {
     pub variables: Vec<Variable>,
     /// All functions; the first is the main one.
     pub functions: Vec<FunctionBody>,
+    /// The structs that it declares.
+    pub shapes: Vec<Shape>,
+    /// Their layouts.
+    pub layouts: Vec<Layout>,
     /// Names of built-in types that the chunk assigns as globals, which then are ordinary names in it.
     pub assigned_globals: Vec<Arc<str>>,
 }
@@ -47,6 +54,19 @@ pub enum Type {
     Reg,
     /// A raw double.
     F64,
+    /// A struct, by its number, or, if the flag says so, nil.
+    Struct(u32, bool),
+    /// An array, or, if the flag says so, nil.
+    Array(Element, bool),
+}
+
+/// What the elements of an array are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// Numbers.
+    Scalar(Scalar),
+    /// Structs, by their number.
+    Struct(u32),
 }
 
 impl Type {
@@ -55,13 +75,30 @@ impl Type {
         matches!(self, Type::Reg | Type::F64)
     }
 
+    /// Whether nil is among its values.
+    pub fn is_nullable(self) -> bool {
+        matches!(
+            self,
+            Type::Any | Type::Struct(_, true) | Type::Array(_, true)
+        )
+    }
+
     /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Type::Any => "any",
-            Type::Reg => "reg",
-            Type::F64 => "f64",
-        }
+    pub fn name(self, shapes: &[Shape]) -> String {
+        let of = |index: u32| shapes.get(index as usize).map_or("?", |shape| &*shape.name);
+        let (name, array, nullable) = match self {
+            Type::Any => ("any", false, false),
+            Type::Reg => ("reg", false, false),
+            Type::F64 => ("f64", false, false),
+            Type::Struct(index, nullable) => (of(index), false, nullable),
+            Type::Array(Element::Scalar(scalar), nullable) => (scalar.name(), true, nullable),
+            Type::Array(Element::Struct(index), nullable) => (of(index), true, nullable),
+        };
+        let (array, nullable) = (
+            if array { "[]" } else { "" },
+            if nullable { "?" } else { "" },
+        );
+        format!("{name}{array}{nullable}")
     }
 }
 
@@ -90,6 +127,8 @@ pub struct Variable {
     pub attribute: Attribute,
     /// Its type.
     pub kind: Type,
+    /// The struct that it was declared with, by `struct`.
+    pub structure: Option<u32>,
     /// The function that it was declared with, by `local function`.
     pub value: Option<FunctionId>,
     /// Whether an inner function uses it.
@@ -315,6 +354,8 @@ pub enum StatementKind {
     },
     /// `function a.b:c() … end`.
     Function(ExprId, FunctionId),
+    /// `struct S … end`.
+    Struct(VariableId, u32),
     /// `local function f() … end`.
     LocalFunction(VariableId, FunctionId),
     /// `return …`.

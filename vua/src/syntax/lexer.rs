@@ -262,6 +262,7 @@ impl<'s> Lexer<'s> {
             b':' if second == b':' => self.take(2, Token::DoubleColon),
             b':' => self.take(1, Token::Colon),
             b',' => self.take(1, Token::Comma),
+            b'?' => self.take(1, Token::Question),
             b'.' if second == b'.' && self.peek_at(2) == b'.' => self.take(3, Token::Ellipsis),
             b'.' if second == b'.' => self.take(2, Token::Concat),
             b'.' => self.take(1, Token::Dot),

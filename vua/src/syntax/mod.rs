@@ -8,6 +8,7 @@ mod lexer;
 mod parallel;
 mod parser;
 mod scope;
+mod structure;
 mod token;
 
 pub use diagnostic::Diagnostic;

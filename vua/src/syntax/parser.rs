@@ -14,6 +14,7 @@ use super::diagnostic::{Diagnostic, near};
 use super::lexer::Lexer;
 use super::scope::FunctionScope;
 use super::token::{Lexeme, Position, Token};
+use crate::memory::{Layout, Shape};
 
 /// Errors reported for one chunk, at most.
 const ERRORS: usize = 20;
@@ -45,6 +46,9 @@ pub(super) struct Parser<'s> {
     pub(super) functions: Vec<FunctionBody>,
     pub(super) active: Vec<VariableId>,
     pub(super) scopes: Vec<FunctionScope>,
+    pub(super) shapes: Vec<Shape>,
+    /// The layouts of the shapes.
+    pub(super) layouts: Vec<Layout>,
     pub(super) assigned_globals: Vec<Arc<str>>,
 }
 
@@ -70,6 +74,8 @@ pub fn parse(source: &[u8], chunk_name: &Arc<str>) -> Result<Chunk, Vec<Diagnost
         functions: Vec::new(),
         active: Vec::new(),
         scopes: Vec::new(),
+        shapes: Vec::new(),
+        layouts: Vec::new(),
         assigned_globals: Vec::new(),
     };
     parser.take_lexer_errors();
@@ -79,6 +85,8 @@ pub fn parse(source: &[u8], chunk_name: &Arc<str>) -> Result<Chunk, Vec<Diagnost
             expressions: parser.expressions,
             variables: parser.variables,
             functions: parser.functions,
+            shapes: parser.shapes,
+            layouts: parser.layouts,
             assigned_globals: parser.assigned_globals,
         })
     } else {
@@ -588,43 +596,6 @@ impl Parser<'_> {
         scope.id
     }
 
-    fn struct_statement(&mut self, position: Position) -> Parsed<StatementKind> {
-        self.report(position, "structs are not supported".to_string());
-        // Up to the `end` of its fields, which hold no other.
-        while !matches!(self.token(), Token::EndWord | Token::End) {
-            if self.at_word("from") {
-                self.advance();
-                if matches!(self.token(), Token::String(_)) {
-                    break;
-                }
-            }
-            self.advance();
-        }
-        self.advance();
-        Err(Failed)
-    }
-
-    /// The type of a name.
-    fn type_name(&mut self) -> Parsed<Type> {
-        let position = self.current.position;
-        let name = self.name()?;
-        let mut kind = match &*name {
-            "any" => Some(Type::Any),
-            "reg" => Some(Type::Reg),
-            "f64" => Some(Type::F64),
-            _ => None,
-        };
-        if *self.token() == Token::LeftBracket && *self.look_ahead() == Token::RightBracket {
-            self.advance();
-            self.advance();
-            kind = None;
-        }
-        if kind.is_none() {
-            self.report(position, format!("unknown type '{name}'"));
-        }
-        Ok(kind.unwrap_or_default())
-    }
-
     /// `[":" type]` behind a variable's name.
     pub(super) fn optional_type(&mut self, variable: VariableId) -> Parsed<()> {
         if self.accept(&Token::Colon) {
@@ -768,7 +739,10 @@ impl Parser<'_> {
                     if kind.is_raw() {
                         self.report(
                             position,
-                            format!("a variable of type {} cannot be closed", kind.name()),
+                            format!(
+                                "a variable of type {} cannot be closed",
+                                kind.name(&self.shapes)
+                            ),
                         );
                     }
                     if closes {

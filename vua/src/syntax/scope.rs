@@ -16,7 +16,7 @@ const LOCALS: usize = 200;
 
 /// Whether a global of this name means a built-in type, unless the chunk assigns it.
 fn is_type_word(name: &str) -> bool {
-    matches!(name, "reg" | "f64")
+    crate::memory::Scalar::from_name(name).is_some()
 }
 
 /// A function whose body is being parsed.
@@ -85,6 +85,7 @@ impl Parser<'_> {
             function,
             attribute: Attribute::None,
             kind: Type::Any,
+            structure: None,
             value: None,
             captured: false,
             assigned: false,
@@ -115,7 +116,7 @@ impl Parser<'_> {
     }
 
     /// The variable of a name in scope.
-    fn find(&self, name: &str) -> Option<VariableId> {
+    pub(super) fn find(&self, name: &str) -> Option<VariableId> {
         let named = |id: &&VariableId| &*self.variables[id.0 as usize].name == name;
         self.active.iter().rev().find(named).copied()
     }

@@ -66,7 +66,7 @@ tokens! {
         Plus "+" Minus "-" Star "*" Slash "/" DoubleSlash "//" Percent "%" Caret "^" Hash "#" Ampersand "&"
         Tilde "~" Bar "|" ShiftLeft "<<" ShiftRight ">>" Equal "==" NotEqual "~=" LessEqual "<="
         GreaterEqual ">=" Less "<" Greater ">" Assign "=" LeftParen "(" RightParen ")" LeftBrace "{"
-        RightBrace "}" LeftBracket "[" RightBracket "]" DoubleColon "::" Semicolon ";" Colon ":" Comma ","
+        RightBrace "}" LeftBracket "[" RightBracket "]" Question "?" DoubleColon "::" Semicolon ";" Colon ":" Comma ","
         Dot "." Concat ".." Ellipsis "..."
 }
 

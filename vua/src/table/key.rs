@@ -2,8 +2,11 @@
 //!
 //! Keys are equal as Lua's raw equality says: strings by content, numbers by value. A float that equals an
 //! integer is looked up, and stored, as that integer; any other by its bits, which are one for each value since
-//! negative zero is the integer 0 and NaN is no key. Integers that need a box are compared by content, all else by identity.
+//! negative zero is the integer 0 and NaN is no key. Integers that need a box are compared by content, references to structs by type and
+//! address, all else by identity.
 
+use crate::memory::Struct;
+use crate::memory::object::same_struct;
 use crate::object::{BoxedInteger, Gc, Str, exact_integer};
 use crate::value::Value;
 
@@ -16,6 +19,8 @@ pub(crate) enum Compare {
     String(Gc<Str>),
     /// The content of boxed integers. The bits of the lookup may then be nil: no box is made to look up.
     Boxed(i64),
+    /// Type and address of a struct.
+    Struct(Gc<Struct>),
 }
 
 /// A key on its way to a block of nodes.
@@ -91,6 +96,7 @@ impl Lookup {
             Compare::Boxed(i) => {
                 Gc::<BoxedInteger>::from_value(found).is_some() && found.as_integer() == Some(i)
             }
+            Compare::Struct(it) => same_struct(it.value(), found),
         }
     }
 }
@@ -110,6 +116,12 @@ impl Key {
             }
         } else if value.is_nil() {
             Key::Nil
+        } else if let Some(it) = Gc::<Struct>::from_value(value) {
+            Key::Other(Lookup {
+                bits: value.to_bits(),
+                hash: scatter(it.address() as u64),
+                compare: Compare::Struct(it),
+            })
         } else {
             Key::Other(Lookup::identity(value))
         }

@@ -11,7 +11,7 @@ use super::core_state::Vm;
 use super::frame::{Link, SLACK};
 use super::native::Throw;
 use super::throw::Leave;
-use super::{call as calls, close, index, loops, operate};
+use super::{call as calls, close, index, loops, memory as memory_paths, operate};
 use crate::bytecode::CaptureSource;
 use crate::bytecode::instructions::{self as operand, Op, j};
 use crate::heap::flags;
@@ -255,6 +255,7 @@ slow! {
     slow_return => calls::return_slow;
     slow_iterate => calls::iterate;
     slow_builtin => loops::builtin;
+    slow_memory => memory_paths::typed;
 }
 
 macro_rules! slow {
@@ -343,10 +344,12 @@ fn inline_to_float(value: Value) -> Option<f64> {
 mod call;
 mod concat;
 pub(crate) mod intrinsic;
+mod memory;
 mod table;
 
 use call::*;
 use concat::*;
+use memory::*;
 use table::*;
 
 arithmetic! {
@@ -1154,7 +1157,8 @@ pub(crate) static HANDLERS: [Handler; 256] = {
         FADD fadd FSUB fsub FMUL fmul FDIV fdiv FMOD raw_divide FIDIV raw_divide FPOW raw_divide FNEG fneg
         ILT ilt ILE ile IEQ ieq INE ine FLT flt FNLT fnlt FLE fle FNLE fnle FEQ feq FNE fne
         IULT iult INULT inult ICMPF icmpf IBITS ibits ISAR isar IROL irol IMULHI imulhi IUDIV raw_divide IUREM raw_divide
-        RFORPREP rforprep RFORLOOP rforloop RGETCAP rgetcap RGETCELL rgetcell RSETCELL rsetcell RNEWCELL rnewcell RCELLGET rcellget RCELLSET rcellset
+        RFORPREP rforprep RFORLOOP rforloop CHECK check SNEW snew SGET sget SSET sset PGET pget PSET pset AGETI ageti AGETF agetf ASETI aseti ASETF asetf ALEN alen COPYREF copyref
+        RGETCAP rgetcap RGETCELL rgetcell RSETCELL rsetcell RNEWCELL rnewcell RCELLGET rcellget RCELLSET rcellset
     }
     intrinsic::fill(&mut table);
     table

@@ -1,0 +1,180 @@
+//! The parser: types, and structs.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::ast::*;
+use super::parser::{Failed, Parsed, Parser};
+use super::token::{Position, Token};
+use crate::memory::{Field, Layout, Member, Scalar, Shape};
+
+/// Names that belong to a struct's type, and cannot be those of fields.
+const TAKEN: [&str; 5] = ["size", "align", "offset", "array", "view"];
+
+impl Parser<'_> {
+    /// The struct that a name means here.
+    fn structure(&self, name: &str) -> Option<u32> {
+        let id = self.find(name)?;
+        self.variables[id.0 as usize].structure
+    }
+
+    /// A type: `Name`, `Name[]`, either with `?` behind it.
+    pub(super) fn type_name(&mut self) -> Parsed<Type> {
+        let position = self.current.position;
+        let name = self.name()?;
+        let array =
+            *self.token() == Token::LeftBracket && *self.look_ahead() == Token::RightBracket;
+        if array {
+            self.advance();
+            self.advance();
+        }
+        let structure = self.structure(&name);
+        let kind = match (&*name, array, structure) {
+            (_, true, Some(index)) => Some(Type::Array(Element::Struct(index), false)),
+            (_, false, Some(index)) => Some(Type::Struct(index, false)),
+            ("any", false, None) => Some(Type::Any),
+            ("reg", false, None) => Some(Type::Reg),
+            ("f64", false, None) => Some(Type::F64),
+            (scalar, true, None) => Scalar::from_name(scalar)
+                .filter(|scalar| !matches!(scalar, Scalar::Bool | Scalar::Ref))
+                .map(|scalar| Type::Array(Element::Scalar(scalar), false)),
+            _ => None,
+        };
+        let question = self.current.position;
+        let nullable = self.accept(&Token::Question);
+        match kind {
+            Some(Type::Struct(index, _)) => Ok(Type::Struct(index, nullable)),
+            Some(Type::Array(element, _)) => Ok(Type::Array(element, nullable)),
+            Some(kind) => {
+                if nullable {
+                    let shown = kind.name(&self.shapes);
+                    self.report(question, format!("a {shown} is never nil"));
+                }
+                Ok(kind)
+            }
+            None => {
+                let array = if array { "[]" } else { "" };
+                self.report(position, format!("unknown type '{name}{array}'"));
+                Ok(Type::Any)
+            }
+        }
+    }
+
+    /// `struct Name ["packed"] fields end`.
+    pub(super) fn struct_statement(&mut self, position: Position) -> Parsed<StatementKind> {
+        self.advance();
+        let name_position = self.current.position;
+        let name = self.name()?;
+        if self.at_word("from") {
+            self.report(
+                self.current.position,
+                "structs of other modules are not supported".to_string(),
+            );
+            self.advance();
+            if matches!(self.token(), Token::String(_)) {
+                self.advance();
+            }
+            return Err(Failed);
+        }
+        // A field of this name has a colon behind it.
+        let packed = self.at_word("packed") && *self.look_ahead() != Token::Colon;
+        if packed {
+            self.advance();
+        }
+        let variable = self.declare(name.clone(), name_position);
+        let mut shape = Shape {
+            name,
+            packed,
+            fields: Vec::new(),
+        };
+        let mut places = Vec::new();
+        while *self.token() != Token::EndWord {
+            let place = self.current.position;
+            let field = self.field()?;
+            if shape.fields.iter().any(|other| other.name == field.name) {
+                self.report(place, format!("field '{}' is declared twice", field.name));
+            } else if TAKEN.contains(&&*field.name) {
+                let message = format!(
+                    "'{}' belongs to the type, and is no field's name",
+                    field.name
+                );
+                self.report(place, message);
+            } else {
+                shape.fields.push(field);
+                places.push(place);
+            }
+            if !self.accept(&Token::Comma) {
+                self.accept(&Token::Semicolon);
+            }
+        }
+        self.expect_struct_end(position)?;
+        let layout = match Layout::of(&shape, &self.layouts) {
+            Ok(layout) => layout,
+            Err((field, message)) => {
+                let place = places.get(field).copied().unwrap_or(position);
+                self.report(place, message);
+                Layout {
+                    size: 0,
+                    align: 1,
+                    offsets: alloc::vec![0; shape.fields.len()],
+                    refs: Vec::new(),
+                }
+            }
+        };
+        let index = self.shapes.len() as u32;
+        self.shapes.push(shape);
+        self.layouts.push(layout);
+        let declared = &mut self.variables[variable.0 as usize];
+        declared.structure = Some(index);
+        declared.attribute = Attribute::Const;
+        self.activate(variable)?;
+        Ok(StatementKind::Struct(variable, index))
+    }
+
+    fn expect_struct_end(&mut self, position: Position) -> Parsed<()> {
+        if self.accept(&Token::EndWord) {
+            return Ok(());
+        }
+        let message = format!(
+            "'end' expected (to close 'struct' at line {})",
+            position.line
+        );
+        self.fail_near(&message)
+    }
+
+    /// `name ":" kind ["[" count "]"]`.
+    fn field(&mut self) -> Parsed<Field> {
+        let name: Arc<str> = self.name()?;
+        self.expect(&Token::Colon)?;
+        let position = self.current.position;
+        let kind = self.name()?;
+        let member = match (self.structure(&kind), Scalar::from_name(&kind)) {
+            (Some(index), _) => Member::Struct(index),
+            (None, Some(scalar)) => Member::Scalar(scalar),
+            (None, None) => {
+                self.report(position, format!("unknown type '{kind}' of a field"));
+                Member::Scalar(Scalar::U8)
+            }
+        };
+        let mut count = None;
+        if self.accept(&Token::LeftBracket) {
+            let position = self.current.position;
+            match *self.token() {
+                Token::Integer(n @ 1..=65536) => count = Some(n as u32),
+                _ => self.report(
+                    position,
+                    "the length of a fixed array is an integer from 1 to 65536".to_string(),
+                ),
+            }
+            self.advance();
+            self.expect(&Token::RightBracket)?;
+        }
+        Ok(Field {
+            name,
+            member,
+            count,
+        })
+    }
+}
