@@ -70,11 +70,13 @@ pub const HEARTBEAT: u32 = 1 << 3;
 pub const CANCEL: u32 = 1 << 4;
 /// Poll bit: input has arrived.
 pub const INPUT: u32 = 1 << 5;
+/// Poll bit: a sample of what the core runs is wanted.
+pub const SAMPLE: u32 = 1 << 6;
 /// The lowest of the poll bits that are the engine's to define; all above it are, too.
 pub const ENGINE: u32 = 1 << 16;
 
 /// Poll bits that concern a core only while it runs: they do not keep it from sleeping, and need not wake it.
-pub const RUNNING_ONLY: u32 = HANDSHAKE | STOP | HUNGRY | HEARTBEAT;
+pub const RUNNING_ONLY: u32 = HANDSHAKE | STOP | HUNGRY | HEARTBEAT | SAMPLE;
 
 const OUTSIDE: u32 = 0;
 const RUNNING: u32 = 1;

@@ -36,6 +36,7 @@ use crate::library::Builder;
 use crate::library::module::{Load, Loads};
 use crate::memory::{Struct, StructType};
 use crate::object::{Cell, Closure, Gc, Proto, Str};
+use crate::observe::{Observe, Observer};
 use crate::output::{Appended, Output};
 use crate::table::{Retired, Table};
 use crate::task::list::Register;
@@ -90,6 +91,8 @@ pub struct Options {
     pub failing_allocations: usize,
     /// The most bytes of memory that the program may have.
     pub memory: Option<usize>,
+    /// What its cores note for reports.
+    pub observe: Observe,
 }
 
 /// Why a program was not loaded.
@@ -253,7 +256,8 @@ impl Engine {
         let machines: Box<[&'static Machine]> = (0..platform.cpus())
             .map(|cpu| {
                 let local = first.take().unwrap_or_else(|| LocalHeap::new(heap, cpu));
-                let vm = Vm::new(Core::new(cpu, engine, local), index_name);
+                let mut vm = Vm::new(Core::new(cpu, engine, local), index_name);
+                vm.core.observer = Observer::new(options.observe);
                 &*Box::leak(Box::new(Machine(UnsafeCell::new(vm))))
             })
             .collect();
@@ -422,6 +426,11 @@ impl Engine {
         let _ = self
             .began
             .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// When that was, in the platform's time.
+    pub(crate) fn began(&self) -> u64 {
+        self.began.load(Ordering::Relaxed)
     }
 
     /// Writes out what the program has printed and what its files hold, at its end.

@@ -13,6 +13,7 @@
 //! | [`share`] | atomic operations, locks, queues |
 //! | [`library`] | the standard library |
 //! | [`engine`] | a program on all cores |
+//! | [`observe`] | profiles and traces |
 //! | [`turns`] | all cores on one thread, to replay and to simulate |
 //!
 //! It may use `core`, `alloc`, the crates `sync` and `smp`, and `libm`; never the standard library. What holds everywhere in it:
@@ -34,6 +35,7 @@ pub mod library;
 pub mod memory;
 pub mod number;
 pub mod object;
+pub mod observe;
 mod output;
 pub mod share;
 pub mod syntax;

@@ -3,6 +3,7 @@
 mod interrupt;
 mod options;
 mod platform;
+mod reports;
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,6 +17,7 @@ use smp::platform::Platform;
 
 use options::{Cores, Request};
 use platform::Host;
+use reports::Reports;
 use vua::bytecode::Function;
 use vua::engine::{Engine, Options};
 use vua::turns::machine::VirtualMachine;
@@ -50,14 +52,16 @@ fn main() {
             gc_stress,
             failing_allocations,
             memory,
+            reports,
         }) => {
             let options = Options {
                 gc_stress,
                 failing_allocations,
                 memory,
+                observe: reports.observe(),
                 ..Options::default()
             };
-            run(&file, arguments, workers, stats, cores, options)
+            run(&file, arguments, workers, stats, cores, options, &reports)
         }
         Ok(Request::Check(file)) => check(&file),
         Ok(Request::Disassemble(file)) => disassemble(&file),
@@ -104,6 +108,7 @@ fn run(
     stats: bool,
     cores: Cores,
     options: Options,
+    reports: &Reports,
 ) -> i32 {
     let Some(source) = read_program(file) else {
         return NOT_RUN;
@@ -134,7 +139,9 @@ fn run(
     let mut started = interrupt::on_interrupt(|| engine.cancel());
     if turns.is_none() {
         host.attach(engine);
-        started = started.and_then(|()| platform::start_services(host));
+        started = started
+            .and_then(|()| platform::start_services(host))
+            .and_then(|()| reports.start(engine));
     }
     if let Err(error) = started {
         eprintln!("vua: cannot start a thread: {error}");
@@ -164,6 +171,9 @@ fn run(
             }
         }
     };
+    if let Err(error) = reports.write(engine, file) {
+        eprintln!("vua: {error}");
+    }
     if stats {
         _ = writeln!(std::io::stderr(), "{}", engine.stats());
     }

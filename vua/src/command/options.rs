@@ -7,6 +7,8 @@ use std::thread;
 
 use lexopt::prelude::*;
 
+use crate::reports::Reports;
+
 /// What the person asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
@@ -28,6 +30,8 @@ pub enum Request {
         failing_allocations: usize,
         /// The most memory that the program may have, in bytes.
         memory: Option<usize>,
+        /// What else to write about the run.
+        reports: Reports,
     },
     /// `check FILE`: compile, run nothing.
     Check(PathBuf),
@@ -70,6 +74,9 @@ Usage: vua run [OPTION…] FILE [ARG…]   runs a program
   --workers N        how many threads stand for cores (default: one for each CPU)
   --memory SIZE      the most memory that the program may have: bytes, or with K, M or G
   --stats            counters of each core, as JSON on standard error, when the program has ended
+  --profile NAME     samples every core a thousand times a second: how often which calls were seen goes to
+                     NAME.folded, a line for each stack, and as a flame graph to NAME.svg
+  --trace FILE       writes what each core did when, for https://ui.perfetto.dev or chrome://tracing
   --schedule-seed S  runs all cores (default: 4) on one thread, interleaved at random as the number S
                      decides: the same every time, times, printed addresses and the order of keys included
   --simulate P       runs P cores on one thread, each in turn for a thousand instructions; at the end,
@@ -93,6 +100,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut workers = None;
     let mut stats = false;
+    let mut reports = Reports::default();
     let mut seed = None;
     let mut simulated = None;
     let mut gc_stress = false;
@@ -139,6 +147,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             Long("strip") => strip = true,
             Short('o') | Long("output") => {
                 output = Some(PathBuf::from(parser.value().map_err(|e| e.to_string())?))
+            }
+            Long("profile") => {
+                reports.profile = Some(PathBuf::from(parser.value().map_err(|e| e.to_string())?))
+            }
+            Long("trace") => {
+                reports.trace = Some(PathBuf::from(parser.value().map_err(|e| e.to_string())?))
             }
             Value(name) if command.is_none() => command = Some(name),
             Value(name) => {
@@ -189,6 +203,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
                 return Err("--schedule-seed and --simulate exclude each other".into());
             }
         };
+        if cores != Cores::Threads && reports != Reports::default() {
+            return Err(
+                "--profile and --trace measure real time, which virtual cores have not".into(),
+            );
+        }
         return Ok(Request::Run {
             file,
             arguments: rest,
@@ -198,6 +217,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             gc_stress,
             failing_allocations,
             memory,
+            reports,
         });
     }
     if let Some(extra) = rest.first() {
@@ -213,6 +233,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         || gc_stress
         || failing_allocations != 0
         || memory.is_some()
+        || reports != Reports::default()
     {
         return Err(format!("options are for 'run', not for '{command}'"));
     }
@@ -299,9 +320,13 @@ mod tests {
             gc_stress: false,
             failing_allocations: 0,
             memory: None,
+            reports: Reports {
+                profile: None,
+                trace: Some("t.json".into()),
+            },
         };
         assert_eq!(
-            words("run --stats --workers 3 a.vua --workers 9 -x -- b"),
+            words("run --stats --trace t.json --workers 3 a.vua --workers 9 -x -- b"),
             Ok(expected)
         );
     }
@@ -342,6 +367,7 @@ mod tests {
             ("run --simulate 0 a.vua", "--simulate"),
             ("run --simulate 4 --workers 2 a.vua", "--workers"),
             ("run --simulate 4 --schedule-seed 2 a.vua", "exclude"),
+            ("run --simulate 4 --trace t a.vua", "--trace"),
             ("check --simulate 4 a.vua", "'check'"),
         ] {
             assert!(words(line).unwrap_err().contains(named), "{line}");

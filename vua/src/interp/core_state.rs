@@ -1,5 +1,6 @@
 //! What a core has: the state of the task that it runs, its part of the heap, its place in the engine.
 
+use alloc::boxed::Box;
 use core::sync::atomic::AtomicU32;
 
 use smp::platform::Cpu;
@@ -13,6 +14,7 @@ use super::roots::Relief;
 use crate::engine::Engine;
 use crate::heap::LocalHeap;
 use crate::object::Gc;
+use crate::observe::Observer;
 use crate::task::{INITIAL_SLOTS, Task, WaitFor, Woken, free_stack};
 use crate::value::Value;
 
@@ -90,6 +92,8 @@ pub(crate) struct Core {
     pub counters: Counters,
     /// Its instructions, if it counts them.
     pub meter: Meter,
+    /// What it notes, if it is observed.
+    pub observer: Option<Box<Observer>>,
     /// Whether a heartbeat was asked for and has not come.
     pub beating: bool,
     /// The core's place in the scheduler, while it works.
@@ -159,6 +163,7 @@ impl Core {
             to_close: 0,
             counters: Counters::default(),
             meter: Meter::default(),
+            observer: None,
             beating: false,
             worker: None,
             spare_stacks: [core::ptr::null_mut(); SPARE_STACKS],

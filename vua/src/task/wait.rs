@@ -17,6 +17,7 @@ use crate::interp::native::Throw;
 use crate::interp::throw::{Flow, Leave};
 use crate::interp::{Core, Exit, Vm, enter};
 use crate::object::{Closure, Gc};
+use crate::observe::trace::Event;
 use crate::share::{End, Want};
 use crate::table::Table;
 use crate::value::Value;
@@ -36,9 +37,20 @@ pub(crate) enum Turn {
     Ended,
 }
 
+/// What the first half of a turn gave.
+pub(crate) enum Took {
+    /// A task to run.
+    Task(Gc<Task>),
+    /// None: the turn has ended.
+    None(Turn),
+}
+
 impl Vm {
     /// Runs tasks until the program has ended.
     pub(crate) fn run_tasks(&mut self) {
+        if self.core.observer.is_some() {
+            return self.run_tasks_observed();
+        }
         loop {
             match self.turn() {
                 Turn::Over => {}
@@ -60,6 +72,18 @@ impl Vm {
             self.core.next = self.go_on(None);
             return Turn::Over;
         }
+        match self.take() {
+            Took::Task(task) => {
+                self.run_taken(task);
+                Turn::Over
+            }
+            Took::None(turn) => turn,
+        }
+    }
+
+    /// The first half of a turn: takes a task, or falls asleep.
+    #[inline(always)]
+    pub(crate) fn take(&mut self) -> Took {
         if self.control.poll.load(Ordering::Relaxed) != 0 {
             self.between_tasks();
         }
@@ -67,15 +91,20 @@ impl Vm {
             Some(task) => task,
             None => match self.core.worker().find() {
                 Find::Task(task) => task,
-                Find::Closed => return Turn::Ended,
-                Find::Empty => return self.rest(),
+                Find::Closed => return Took::None(Turn::Ended),
+                Find::Empty => return Took::None(self.rest()),
             },
         };
         if self.core.engine.is_closed() {
-            return Turn::Ended;
+            return Took::None(Turn::Ended);
         }
+        Took::Task(task)
+    }
+
+    /// The second half of a turn: runs the task that was taken.
+    #[inline(always)]
+    pub(crate) fn run_taken(&mut self, task: Gc<Task>) {
         self.core.next = self.run_task(task);
-        Turn::Over
     }
 
     /// There is no task for this core.
@@ -289,9 +318,18 @@ impl Core {
         self.counters.polls += 1;
         let platform = self.engine.platform();
         let start = platform.now();
+        let mut asked = 0;
+        if self.observer.is_some() {
+            self.sample_if_asked();
+            let safepoints = self.engine.scheduler().safepoints();
+            asked = safepoints.control(self.cpu).poll.load(Ordering::Relaxed);
+        }
         let flow = self.answer(may_leave);
         let passed = platform.now().saturating_sub(start);
         self.worker().stats().safepoint_ns.add(passed);
+        if asked != 0 {
+            self.note(Event::Safepoint(asked), start);
+        }
         flow
     }
 
