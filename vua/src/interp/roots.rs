@@ -27,6 +27,7 @@ use crate::bytecode::instructions::Op;
 use crate::engine::Engine;
 use crate::heap::{COLLECT, Header, Heap, Kind, LocalHeap, Marker, Mutators, NeedMemory};
 use crate::object::{Gc, Proto};
+use crate::observe::trace::Event;
 use crate::task::{Latch, State, Task, WaitFor, coroutine};
 use crate::value::Value;
 
@@ -138,6 +139,9 @@ impl Core {
             finish.finish();
         } else {
             safepoints.stop_hold(self.cpu);
+        }
+        if self.observer.is_some() {
+            self.note(Event::Collection, asked);
         }
     }
 

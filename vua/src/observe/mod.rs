@@ -15,6 +15,7 @@ pub mod trace;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use core::cell::RefCell;
 
 use smp::safepoint::SAMPLE;
 
@@ -40,7 +41,7 @@ pub struct Observe {
 /// What a core has noted.
 pub(crate) struct Observer {
     profile: Option<Profile>,
-    trace: Option<Trace>,
+    trace: Option<RefCell<Trace>>,
 }
 
 impl Observer {
@@ -50,7 +51,7 @@ impl Observer {
         }
         Some(Box::new(Observer {
             profile: what.profile.then(Profile::default),
-            trace: what.trace.then(Trace::default),
+            trace: what.trace.then(RefCell::default),
         }))
     }
 }
@@ -92,11 +93,13 @@ impl Core {
 
     /// Notes what took from `start` until now, if events are noted.
     #[cold]
-    pub(crate) fn note(&mut self, event: Event, start: u64) {
-        if let Some(observer) = &mut self.observer
-            && let Some(trace) = &mut observer.trace
+    pub(crate) fn note(&self, event: Event, start: u64) {
+        if let Some(observer) = &self.observer
+            && let Some(trace) = &observer.trace
         {
-            trace.note(event, start, self.engine.platform().now());
+            trace
+                .borrow_mut()
+                .note(event, start, self.engine.platform().now());
         }
     }
 }
@@ -185,7 +188,7 @@ impl Engine {
             // SAFETY: no core works any more, says the caller.
             let core = unsafe { &(*self.machine(cpu)).core };
             if let Some(trace) = core.observer.as_ref().and_then(|o| o.trace.as_ref()) {
-                trace.write(cpu, self.began(), write);
+                trace.borrow().write(cpu, self.began(), write);
             }
         }
         write("\n]}\n");

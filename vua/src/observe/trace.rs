@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use smp::platform::Cpu;
 use smp::safepoint::{CANCEL, HANDSHAKE, HEARTBEAT, HUNGRY, INPUT, STOP};
 
+use crate::heap::COLLECT;
+
 /// Something that takes time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -25,6 +27,8 @@ pub(crate) enum Event {
     Sleep,
     /// It did what others asked for, at a safepoint: poll bits.
     Safepoint(u32),
+    /// It stopped the world and collected, or waited for another core that did.
+    Collection,
 }
 
 /// Searches shorter than this, in nanoseconds, are not noted: the own deque had the next task.
@@ -67,6 +71,7 @@ impl Trace {
                     format!("{{\"task\":\"{task:#x}\",\"origin\":\"{origin}\"}}"),
                 ),
                 Event::Search => ("\"search\"".into(), "scheduler", "{}".into()),
+                Event::Collection => ("\"collection\"".into(), "memory", "{}".into()),
                 Event::Sleep => ("\"sleep\"".into(), "scheduler", "{}".into()),
                 Event::Safepoint(bits) => (
                     "\"safepoint\"".into(),
@@ -100,6 +105,7 @@ fn asked(bits: u32) -> String {
         (HEARTBEAT, "heartbeat"),
         (CANCEL, "cancel"),
         (INPUT, "input"),
+        (COLLECT, "collect"),
     ];
     let set: Vec<&str> = names
         .iter()
