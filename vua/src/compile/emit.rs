@@ -445,6 +445,15 @@ impl Compiler<'_> {
         Ok(index)
     }
 
+    /// The index of a constant that an instruction names by sixteen bits.
+    pub(super) fn short_constant(&mut self, literal: &Literal) -> Coded<u16> {
+        let index = self.constant(literal)?;
+        match u16::try_from(index) {
+            Ok(index) => Ok(index),
+            Err(_) => self.limit("constants before one of a struct", 1 << 16),
+        }
+    }
+
     /// The index of a string constant.
     pub(super) fn name_constant(&mut self, name: &str) -> Coded<usize> {
         self.constant(&Literal::String(Rc::from(name.as_bytes())))

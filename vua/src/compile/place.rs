@@ -137,7 +137,7 @@ impl<'c> Compiler<'c> {
                     self.next_register(&mut e)?
                 }
             };
-            let name = self.constant(&Literal::String(name))?;
+            let name = self.short_constant(&Literal::String(name))?;
             operand = Some(Operand::Field(table, name));
         }
         self.f.position = before;
@@ -146,8 +146,8 @@ impl<'c> Compiler<'c> {
 
     /// The extension word of a place in a struct.
     fn path(&mut self, root: u32, offset: usize, scalar: Scalar) -> Coded<u32> {
-        let of = self.constant(&Literal::Struct(root))?;
-        let at = self.constant(&Literal::Integer((offset as i64) << 8 | scalar as i64))?;
+        let of = self.short_constant(&Literal::Struct(root))?;
+        let at = self.short_constant(&Literal::Integer((offset as i64) << 8 | scalar as i64))?;
         Ok(u32::from(of) | u32::from(at) << 16)
     }
 
@@ -238,9 +238,9 @@ impl<'c> Compiler<'c> {
     /// Checks that a value in a tagged register is of a type.
     pub(super) fn check_type(&mut self, register: u8, kind: Type) -> Coded<()> {
         let (which, word) = match kind {
-            Type::Struct(index, _) => (0, self.constant(&Literal::Struct(index))?.into()),
+            Type::Struct(index, _) => (0, self.short_constant(&Literal::Struct(index))?.into()),
             Type::Array(Element::Struct(index), _) => {
-                (1, self.constant(&Literal::Struct(index))?.into())
+                (1, self.short_constant(&Literal::Struct(index))?.into())
             }
             Type::Array(Element::Scalar(scalar), _) => (2, scalar as u32),
             _ => return Ok(()),
@@ -317,7 +317,7 @@ impl<'c> Compiler<'c> {
         position: Position,
     ) -> Coded<Expression> {
         let register = self.reserve(1)?;
-        let of = self.constant(&Literal::Struct(index))?;
+        let of = self.short_constant(&Literal::Struct(index))?;
         self.f.position = position;
         self.emit_ad(Op::SNEW, register, of)?;
         for item in items {

@@ -75,7 +75,7 @@ impl<'c> Compiler<'c> {
             }
             StatementKind::Struct(variable, index) => {
                 let register = self.reserve(1)?;
-                let constant = self.constant(&Literal::Struct(*index))?;
+                let constant = self.short_constant(&Literal::Struct(*index))?;
                 self.emit_ad(Op::KVAL, register, constant)?;
                 self.declare(*variable, register)
             }
