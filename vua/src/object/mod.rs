@@ -24,6 +24,7 @@ pub use function::{Closure, NATIVE_PROTO, NativeFunction};
 pub use integer::BoxedInteger;
 pub use proto::{CaptureDescriptor, Debug, Proto};
 pub use string::Str;
+pub(crate) use string::copy;
 
 use crate::heap::{Header, Kind};
 use crate::table::Table;

@@ -44,6 +44,37 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
+/// Copies bytes, of which there are mostly few: fewer than 17 without a call, by words that overlap.
+///
+/// # Safety
+/// `to` may be written to for as many bytes, and `bytes` does not lie there.
+#[inline(always)]
+pub(crate) unsafe fn copy(bytes: &[u8], to: *mut u8) {
+    let (from, length) = (bytes.as_ptr(), bytes.len());
+    // SAFETY: every word lies in the bytes.
+    unsafe {
+        if length > 16 {
+            ptr::copy_nonoverlapping(from, to, length);
+        } else if length >= 8 {
+            let last = from.add(length - 8).cast::<u64>().read_unaligned();
+            to.cast::<u64>()
+                .write_unaligned(from.cast::<u64>().read_unaligned());
+            to.add(length - 8).cast::<u64>().write_unaligned(last);
+        } else if length >= 4 {
+            let last = from.add(length - 4).cast::<u32>().read_unaligned();
+            to.cast::<u32>()
+                .write_unaligned(from.cast::<u32>().read_unaligned());
+            to.add(length - 4).cast::<u32>().write_unaligned(last);
+        } else if length > 0 {
+            // One to three: the first, the middle and the last may be the same.
+            let (middle, last) = (from.add(length / 2).read(), from.add(length - 1).read());
+            to.write(from.read());
+            to.add(length / 2).write(middle);
+            to.add(length - 1).write(last);
+        }
+    }
+}
+
 fn mix(mut state: u64, bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(8);
     let rest = words.remainder();
@@ -78,7 +109,7 @@ impl Str {
         unsafe {
             Self::new_with(local, bytes.len(), |to| {
                 // SAFETY: the new string is `bytes.len()` long, and nobody else knows it.
-                ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+                copy(bytes, to);
             })
         }
     }
@@ -168,6 +199,25 @@ impl Gc<Str> {
         let hash = Str::hash_of(self.bytes());
         self.header().word.store(hash, Ordering::Relaxed);
         hash
+    }
+
+    /// Whether two strings have the same bytes, of which that is likely: their hashes agree.
+    #[inline(always)]
+    pub(crate) fn same_bytes(self, other: Gc<Str>) -> bool {
+        let (a, b) = (self.bytes(), other.bytes());
+        if a.len() != b.len() {
+            return false;
+        }
+        if a.len() > 16 {
+            return a == b;
+        }
+        // An object's memory is a multiple of 16 bytes and zero where it is not used, so that whole words may be compared.
+        // SAFETY: 16 bytes or none lie behind the header of a string of at most 16.
+        unsafe {
+            let (a, b): (*const u64, *const u64) = (a.as_ptr().cast(), b.as_ptr().cast());
+            self.len() == 0
+                || (a.read() == b.read() && (self.len() <= 8 || a.add(1).read() == b.add(1).read()))
+        }
     }
 
     /// Whether two strings have the same bytes: pointer, then hashes if both are known, then length and bytes.

@@ -268,6 +268,27 @@ impl Gc<NodeBlock> {
         self.node(hint & self.mask())
     }
 
+    /// The node whose key is a string of the same bytes.
+    #[inline(always)]
+    pub(crate) fn find_string(self, key: Gc<Str>) -> Option<u32> {
+        let hash = key.hash();
+        let mut index = hash & self.mask();
+        loop {
+            let node = self.node(index);
+            let found = node.key();
+            if found == key.value() {
+                return Some(index);
+            }
+            if node.hash() == hash && found.as_str().is_some_and(|found| found.same_bytes(key)) {
+                return Some(index);
+            }
+            match node.next.load(Ordering::Acquire) {
+                0 => return None,
+                next => index = next - 1,
+            }
+        }
+    }
+
     /// Where a key that is an interned string is.
     ///
     /// # Safety

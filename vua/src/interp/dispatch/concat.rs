@@ -4,7 +4,7 @@ use core::ptr;
 
 use super::*;
 use crate::interp::operate::text_of;
-use crate::object::Str;
+use crate::object::{Str, copy};
 
 /// Longer results are made with safepoints, off the fast path.
 const MAX_LENGTH: usize = 16 << 10;
@@ -58,7 +58,7 @@ unsafe fn join(vm: *mut Vm, slots: *const u64, count: usize) -> Option<Gc<Str>> 
                 match get(slots, i).as_str() {
                     Some(string) => {
                         let bytes = string.bytes();
-                        ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+                        copy(bytes, to);
                         to = to.add(bytes.len());
                     }
                     None => {

@@ -113,6 +113,12 @@ handlers! {
             && let Some(metatable) = (*vm).core.engine.string_metatable()
             && let Some(methods) = metatable.index_hinted((*vm).index_name)
         {
+            let node = methods.node_block().hinted(hint);
+            let value = node.value();
+            if node.key() == key && !value.is_nil() {
+                put(base, a(ins), value);
+                next!(pc.add(1), base, k, vm)
+            }
             methods
         } else {
             slow!(get_field, ins, pc, base, k, vm)
@@ -228,6 +234,18 @@ handlers! {
     get_element(ins, pc, base, k, vm) {
         if is_table(base, b(ins)) {
             let table = table_in(base, b(ins));
+            if ins & 0xff == Op::TGET as u64 && let Some(key) = get(base, c(ins)).as_str() {
+                let nodes = table.node_block();
+                let value = match nodes.find_string(key) {
+                    Some(index) => nodes.hinted(index).value(),
+                    None => Value::NIL,
+                };
+                if !value.is_nil() || !table.header().has(flags::METATABLE) {
+                    put(base, a(ins), value);
+                    next!(pc, base, k, vm)
+                }
+                slow!(slow_get, ins, pc, base, k, vm)
+            }
             let value = if ins & 0xff == Op::TGETI as u64 { table.get_int(c(ins) as i64) } else { table.get(get(base, c(ins))) };
             if !value.is_nil() || !table.header().has(flags::METATABLE) {
                 put(base, a(ins), value);
@@ -413,6 +431,16 @@ unsafe fn set_any(vm: *mut Vm, table: Gc<Table>, key: Value, value: Value) -> bo
         let bits = table.header().flags();
         if bits & !flags::METATABLE != 0 {
             return false;
+        }
+        if let Some(string) = key.as_str() {
+            let nodes = table.node_block();
+            if let Some(index) = nodes.find_string(string) {
+                let node = nodes.hinted(index);
+                if !node.value().is_nil() {
+                    node.set(value);
+                    return true;
+                }
+            }
         }
         if bits != 0 && table.get(key).is_nil() && !takes_new_keys(vm, table) {
             return false;
