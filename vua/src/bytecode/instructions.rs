@@ -233,7 +233,7 @@ instructions! {
     // Calls. Results start at R[A]. An open result count is kept for the next instruction of the M forms.
     CALL   ABC (Base Unsigned Unsigned) "call R[A] with B arguments from R[A+2]; C - 1 results, or open if C is 0";
     CALLM  ABC (Base Unsigned Unsigned) "as CALL, with B arguments and then the open results";
-    TCALL  AD  (Base Unsigned) "return the results of R[A] called with D arguments from R[A+2]";
+    TCALL  AD  (Base Unsigned) "return the results of R[A] called with D arguments from R[A+2]; those of a native are left open from R[A] on, for the RETM that follows";
     TCALLM AD  (Base Unsigned) "as TCALL, with D arguments and then the open results";
     RET    AD  (Base Unsigned) "return D values from R[A]";
     RETM   AD  (Base Unsigned) "return D values from R[A] and then the open results";

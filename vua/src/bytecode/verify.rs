@@ -79,6 +79,16 @@ pub fn verify(main: &Function) -> Result<(), VerifyError> {
     verify_function(main, &mut Vec::new(), &main.structs, &layouts)
 }
 
+/// Whether an instruction leaves a number of results open.
+fn opens(op: Op, word: u32) -> bool {
+    match op {
+        Op::CALL | Op::CALLM => c(word) == 0,
+        Op::TCALL | Op::TCALLM => true,
+        Op::VARG => d(word) == 0,
+        _ => false,
+    }
+}
+
 struct Checker<'a> {
     function: &'a Function,
     structs: &'a [Shape],
@@ -86,6 +96,8 @@ struct Checker<'a> {
     path: &'a [usize],
     /// For each word: whether an instruction begins there.
     starts: Vec<bool>,
+    /// For each word: whether a jump leads there.
+    targets: Vec<bool>,
 }
 
 /// A set of registers.
@@ -133,6 +145,7 @@ fn verify_function(
         layouts,
         path,
         starts: vec![false; function.code.len()],
+        targets: vec![false; function.code.len()],
     };
     checker.description()?;
     checker.instructions()?;
@@ -259,7 +272,16 @@ impl Checker<'_> {
         }
         let mut at = 0;
         while at < code.len() {
-            at = self.instruction(at)?;
+            let (word, next) = (code[at], self.instruction(at)?);
+            let distance = match Op::of(word).map(|op| (op.row().format, op.row().operands[1])) {
+                Some((Format::J, _)) => Some(j(word)),
+                Some((Format::AD, Operand::Jump)) => Some(signed_d(word)),
+                _ => None,
+            };
+            if let Some(distance) = distance {
+                self.targets[(next as isize + distance) as usize] = true;
+            }
+            at = next;
         }
         Ok(())
     }
@@ -452,6 +474,9 @@ impl Checker<'_> {
                 _ => self.error(Some(at), "no environment among the captures"),
             },
             Op::SELF => self.window(at, a(word), 3),
+            Op::TLIST | Op::TLISTM if f.code[at + 1] == 0 => {
+                self.error(Some(at), "a list that begins before its first element")
+            }
             Op::TLIST | Op::TLISTM => self.window(at, a(word), 1 + d(word)),
             Op::CALL | Op::CALLM => {
                 self.window(at, a(word), 2 + b(word))?;
@@ -494,7 +519,7 @@ impl Checker<'_> {
         let row = op.row();
         let next = at + 1 + (row.extension != Extension::None) as usize;
         match op {
-            Op::TCALL | Op::TCALLM | Op::RET | Op::RETM | Op::RET0 | Op::RET1 => {}
+            Op::RET | Op::RETM | Op::RET0 | Op::RET1 => {}
             Op::JMP | Op::LOOP => to.push((next as isize + j(word)) as usize),
             _ if op.is_comparison() => {
                 // Taken: the jump's target. Not taken: what follows the jump.
@@ -530,8 +555,7 @@ impl Checker<'_> {
             };
             let Some(before) = known[at] else { continue };
             let after = self.transfer(at, op, word, before)?;
-            let opens = matches!(op, Op::CALL | Op::CALLM if c(word) == 0)
-                || (op == Op::VARG && d(word) == 0);
+            let opens = opens(op, word);
             self.successors(at, op, word, &mut to);
             for (way, next) in to.iter().copied().enumerate() {
                 let mut after = after;
@@ -569,20 +593,17 @@ impl Checker<'_> {
         let mut at = 0;
         let mut previous: Option<(Op, u32)> = None;
         let mut before: Option<(Op, u32)> = None;
-        let opens = |(op, word): (Op, u32)| {
-            (matches!(op, Op::CALL | Op::CALLM) && c(word) == 0) || (op == Op::VARG && d(word) == 0)
-        };
         while at < f.code.len() {
             let word = f.code[at];
             let Some(op) = Op::of(word) else {
                 return self.error(Some(at), "no such instruction");
             };
             if matches!(op, Op::CALLM | Op::TCALLM | Op::RETM | Op::TLISTM) {
-                let behind = previous.is_some_and(opens);
+                let opened = |by: Option<(Op, u32)>| by.is_some_and(|(op, word)| opens(op, word));
                 let behind_close =
-                    previous.is_some_and(|(op, _)| op == Op::CLOSE) && before.is_some_and(opens);
-                let closed = behind_close && op == Op::RETM && !self.is_target(at - 1);
-                if !(behind || closed) || self.is_target(at) {
+                    previous.is_some_and(|(op, _)| op == Op::CLOSE) && opened(before);
+                let closed = behind_close && op == Op::RETM && !self.targets[at - 1];
+                if !(opened(previous) || closed) || self.targets[at] {
                     return self.error(Some(at), "no open number of results comes before this");
                 }
             }
@@ -597,6 +618,9 @@ impl Checker<'_> {
     fn consumes(&self, at: usize, opener: u32) -> bool {
         let word = self.function.code[at];
         let first = a(opener);
+        if matches!(Op::of(opener), Some(Op::TCALL | Op::TCALLM)) {
+            return Op::of(word) == Some(Op::RETM) && a(word) == first && d(word) == 0;
+        }
         match Op::of(word) {
             Some(Op::CALLM) => a(word) + 2 + b(word) == first,
             Some(Op::TCALLM) => a(word) + 2 + d(word) == first,
@@ -608,27 +632,6 @@ impl Checker<'_> {
             }),
             _ => false,
         }
-    }
-
-    /// Whether a jump leads to `at`.
-    fn is_target(&self, target: usize) -> bool {
-        let mut at = 0;
-        while at < self.function.code.len() {
-            let word = self.function.code[at];
-            let Some(op) = Op::of(word) else { return true };
-            let row = op.row();
-            let next = at + 1 + (row.extension != Extension::None) as usize;
-            let distance = match (row.format, row.operands[1]) {
-                (Format::J, _) => Some(j(word)),
-                (Format::AD, Operand::Jump) => Some(signed_d(word)),
-                _ => None,
-            };
-            if distance.is_some_and(|distance| next as isize + distance == target as isize) {
-                return true;
-            }
-            at = next;
-        }
-        false
     }
 
     /// What is known after an instruction; checks what it needs to be known before.
@@ -680,17 +683,24 @@ impl Checker<'_> {
                 .chain([a(word)])
                 .for_each(|r| forget(&mut after, r)),
             Op::SELF => (a(word)..a(word) + 3).for_each(|r| forget(&mut after, r)),
-            Op::CALL | Op::CALLM | Op::VARG | Op::ITERCALL | Op::PFORPREP => {
+            Op::CALL
+            | Op::CALLM
+            | Op::TCALL
+            | Op::TCALLM
+            | Op::VARG
+            | Op::ITERCALL
+            | Op::PFORPREP => {
                 (a(word)..registers).for_each(|r| forget(&mut after, r));
                 if op == Op::ITERCALL {
                     forget(&mut after, a(word) - 4);
                 }
-                if matches!(op, Op::CALL | Op::CALLM | Op::ITERCALL) {
+                if !matches!(op, Op::VARG | Op::PFORPREP) {
                     (a(word)..256).for_each(|r| remove(&mut after.values, r));
                 }
                 let written = match op {
                     Op::VARG => d(word).saturating_sub(1),
                     Op::PFORPREP => 6,
+                    Op::TCALL | Op::TCALLM => 0,
                     _ => c(word).saturating_sub(1),
                 };
                 (a(word)..a(word) + written).for_each(|r| insert(&mut after.values, r));

@@ -395,11 +395,7 @@ impl<'c> Compiler<'c> {
                 return Ok(());
             }
             if let (Operand::Call(at), None) = (&e.operand, closes) {
-                let (a, b, _) = self.f.operands(*at);
-                let open = Op::of(self.f.code[*at]) == Some(Op::CALLM);
-                let op = if open { Op::TCALLM } else { Op::TCALL };
-                self.f.code[*at] = crate::bytecode::instructions::ad(op, a as u8, b as u16);
-                return Ok(());
+                return self.tail_call(*at);
             }
             self.set_values(&e, None)?;
             self.f.position = position;
@@ -416,6 +412,16 @@ impl<'c> Compiler<'c> {
             (_, false) => self.emit_ad(Op::RET, first, count)?,
             (_, true) => self.emit_ad(Op::RETM, first, count)?,
         };
+        Ok(())
+    }
+
+    /// Makes the call that was just generated one in tail position. The `RETM` is for natives, which are called from here.
+    pub(super) fn tail_call(&mut self, at: usize) -> Coded<()> {
+        let (a, b, _) = self.f.operands(at);
+        let open = Op::of(self.f.code[at]) == Some(Op::CALLM);
+        let op = if open { Op::TCALLM } else { Op::TCALL };
+        self.f.code[at] = crate::bytecode::instructions::ad(op, a as u8, b as u16);
+        self.emit_ad(Op::RETM, a as u8, 0)?;
         Ok(())
     }
 

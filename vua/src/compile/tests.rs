@@ -111,8 +111,8 @@ fn conditions_are_jumps() {
 
 #[test]
 fn calls() {
-    code("return f(...)", "GGET VARG TCALLM");
-    code("local o = {} return o:m(1)", "TNEW SELF KINT TCALL");
+    code("return f(...)", "GGET VARG TCALLM RETM");
+    code("local o = {} return o:m(1)", "TNEW SELF KINT TCALL RETM");
     code("return (f())", "GGET CALL RET1");
     code("local t = {1, f()}", "TNEW KINT GGET CALL TLISTM");
     // The result of `and` is one value, even if its last operand is a call.

@@ -340,11 +340,7 @@ impl<'c> Compiler<'c> {
         {
             let e = self.expression(*value)?;
             if let Operand::Call(at) = e.operand {
-                let (a, b, _) = self.f.operands(at);
-                let open = Op::of(self.f.code[at]) == Some(Op::CALLM);
-                let op = if open { Op::TCALLM } else { Op::TCALL };
-                self.f.code[at] = crate::bytecode::instructions::ad(op, a as u8, b as u16);
-                return Ok(());
+                return self.tail_call(at);
             }
             return self.return_values(&[], Some(e), results, first, closes, position);
         }

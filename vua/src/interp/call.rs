@@ -637,6 +637,11 @@ pub(super) fn tail_call(vm: &mut Vm, ins: u32) -> Flow {
             }
         }
         let arguments = core.base.add(a(ins) + 2);
+        if function.as_native().is_some() {
+            // Called from here, as in Lua, so that its errors find this function; the next instruction returns its results.
+            *arguments.sub(1) = Link::Vua(core.pc).encode();
+            return core.enter_function(arguments, count);
+        }
         let mut base = core.base;
         while let Link::Variadic { distance } = Link::decode(*base.sub(1)) {
             base = base.sub(distance);

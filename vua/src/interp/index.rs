@@ -64,7 +64,7 @@ pub(super) fn get(vm: &mut Vm, ins: u32) -> Flow {
         }
     };
     let mut object = object;
-    for _ in 0..MAX_CHAIN {
+    for followed in 0..MAX_CHAIN {
         let handler = if object.has_tag(Tag::Struct) {
             match core.memory_get(object, key)? {
                 Found::Value(value) => {
@@ -101,6 +101,8 @@ pub(super) fn get(vm: &mut Vm, ins: u32) -> Flow {
             let handler = core.engine.metamethod(object, Metamethod::Index);
             if handler.is_nil() {
                 let named = match op {
+                    // What a metatable led to has no name.
+                    _ if followed > 0 => alloc::string::String::new(),
                     Op::GGET => alloc::string::String::from(" (upvalue '_ENV')"),
                     _ => core.variable(Some(b(ins))),
                 };
@@ -162,7 +164,7 @@ pub(super) fn set(vm: &mut Vm, ins: u32) -> Flow {
         }
     };
     let mut object = object;
-    for _ in 0..MAX_CHAIN {
+    for followed in 0..MAX_CHAIN {
         let handler = if object.has_tag(Tag::Struct) {
             match core.memory_set(object, key, value)? {
                 Found::Value(_) => {
@@ -203,6 +205,7 @@ pub(super) fn set(vm: &mut Vm, ins: u32) -> Flow {
             let handler = core.engine.metamethod(object, Metamethod::Newindex);
             if handler.is_nil() {
                 let named = match op {
+                    _ if followed > 0 => alloc::string::String::new(),
                     Op::GSET => alloc::string::String::from(" (upvalue '_ENV')"),
                     _ => core.variable(Some(b(ins))),
                 };
@@ -335,6 +338,7 @@ pub(super) fn list(vm: &mut Vm, ins: u32) -> Flow {
             let key = vm.core.heap.integer(first + i as i64)?;
             store(&mut vm.core, table, key, value)?;
         }
+        table.filled((first as usize + count).saturating_sub(1));
         vm.core.pc = vm.core.pc.add(1);
     }
     Ok(())

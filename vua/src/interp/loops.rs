@@ -35,15 +35,12 @@ impl Core {
                 engine.type_name(value)
             )),
         };
-        let (s, l, t) = (
-            number(start, "initial value")?,
-            number(limit, "limit")?,
-            number(step, "step")?,
-        );
-        if let (Number::Integer(i), Number::Integer(by)) = (s, t) {
+        // What is wrong is looked for in Lua's order.
+        if let (Some(i), Some(by)) = (start.as_integer(), step.as_integer()) {
             if by == 0 {
                 return fail("'for' step is zero".into());
             }
+            let l = number(limit, "limit")?;
             let end = match l {
                 Number::Integer(end) => end,
                 Number::Float(f) if f.is_nan() => return Ok(Range::Empty),
@@ -63,19 +60,21 @@ impl Core {
             }
             return Ok(Range::Runs(start, self.heap.integer(end)?, step));
         }
-        let (s, l, t) = (s.to_float(), l.to_float(), t.to_float());
+        let l = number(limit, "limit")?.to_float();
+        let t = number(step, "step")?.to_float();
+        let s = number(start, "initial value")?.to_float();
         if t == 0.0 {
             return fail("'for' step is zero".into());
         }
-        if if t > 0.0 { s <= l } else { l <= s } {
-            Ok(Range::Runs(
-                Value::float(s),
-                Value::float(l),
-                Value::float(t),
-            ))
-        } else {
-            Ok(Range::Empty)
+        // As in Lua, a start that is no number is not past the limit: one iteration.
+        if if t > 0.0 { l < s } else { s < l } {
+            return Ok(Range::Empty);
         }
+        Ok(Range::Runs(
+            Value::float(s),
+            Value::float(l),
+            Value::float(t),
+        ))
     }
 
     /// The index after `index`, unless the loop is over.

@@ -444,6 +444,7 @@ fn pack(call: &mut Call<'_>) -> Result<Next, Throw> {
         call.store(table, Value::small(i as i32 + 1), call.slot(i))?;
         pace.step(call)?;
     }
+    table.filled(count);
     let size = call.integer(count as i64)?;
     call.set_field(table, "n", size)?;
     Ok(Next::One(table.value()))

@@ -84,10 +84,14 @@ impl Parser<'_> {
             let position = self.current.position;
             if *self.token() == Token::Concat && CONCAT > limit {
                 let mut operands = vec![left];
-                while self.accept(&Token::Concat) {
+                // One instruction for the whole chain; its line is the last operator's, as in Lua.
+                let mut last = position;
+                while *self.token() == Token::Concat {
+                    last = self.current.position;
+                    self.advance();
                     operands.push(self.operators(CONCAT)?);
                 }
-                left = self.add(ExprKind::Concat(operands), position);
+                left = self.add(ExprKind::Concat(operands), last);
                 continue;
             }
             match binary(self.token()) {

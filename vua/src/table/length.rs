@@ -105,6 +105,12 @@ impl Gc<Table> {
         self.note_border(hint, low)
     }
 
+    /// Makes `end` the place where the next search begins: of a table just filled up to there, whose values may have been nil, `#` then is
+    /// what Lua gives.
+    pub fn filled(self, end: usize) {
+        self.note_border(0, end as i64);
+    }
+
     #[inline]
     fn note_border(self, hint: u32, border: i64) -> i64 {
         // Not written if it has not changed: on a shared table that would take the cache line from the readers.
@@ -175,7 +181,7 @@ impl Gc<Table> {
             }
             dense.set(first - 1 + i, get(i));
         }
-        self.note_border(0, end as i64);
+        self.filled(end);
         Ok(())
     }
 }

@@ -41,6 +41,19 @@ unsafe fn clear(slot: *mut u64, end: *mut u64) {
     }
 }
 
+/// Whether the value in a register is a native function.
+#[inline(always)]
+unsafe fn is_native(register: *mut u64) -> bool {
+    // SAFETY: every function has a head that it begins with: `FUNC`, `FUNCV`, or behind those a native's, which may be an intrinsic's.
+    unsafe {
+        if !Value::has_tag_at(register, Tag::Function) {
+            return false;
+        }
+        let closure: *const Closure = get(register, 0).address().cast();
+        word_at((*closure).entry) & 0xff >= Op::NATIVE as u64
+    }
+}
+
 handlers! {
     call(ins, pc, base, k, vm) {
         if Value::has_tag_at(base.add(a(ins)), Tag::Function) {
@@ -55,6 +68,11 @@ handlers! {
         slow!(slow_call, ins, pc, base, k, vm)
     }
     tail(ins, pc, base, k, vm) {
+        if is_native(base.add(a(ins))) {
+            // A native is called from here, as in Lua, so that its errors find this function; the next instruction returns its results.
+            let n = if ins & 0xff == Op::TCALLM as u64 { d(ins) + (*vm).core.open } else { d(ins) };
+            enter!(n, ins, pc, base, vm)
+        }
         // A variadic function's frame is to go to where its extra arguments begin.
         if Value::has_tag_at(base.add(a(ins)), Tag::Function) && *base.sub(1) & 3 != 3 {
             let function = get(base, a(ins));

@@ -304,7 +304,7 @@ handlers! {
                     dense.set(first - 1 + i, get(from, i));
                     i += 1;
                 }
-                if count > 0 && !get(from, count - 1).is_nil() {
+                if count > 0 {
                     table.fields().border.store((first - 1 + count) as u32, Ordering::Relaxed);
                 }
                 next!(pc.add(1), base, k, vm)
