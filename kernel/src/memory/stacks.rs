@@ -56,10 +56,10 @@ impl Purpose {
     }
 
     /// Bytes in the stack. The engine never recurses on a core's stack in proportion to its input, but compilers of nested
-    /// expressions recurse to a fixed depth; handlers format text at most.
+    /// expressions recurse to a fixed depth, for which they need about half of it; handlers format text at most.
     pub const fn bytes(self) -> u64 {
         match self {
-            Self::Work => 256 << 10,
+            Self::Work => 512 << 10,
             _ => INTERRUPT,
         }
     }
@@ -77,7 +77,7 @@ const INTERRUPT: u64 = 16 << 10;
 /// Unmapped bytes below each stack. Compiled code probes each page of a frame larger than one, so it cannot step over.
 const GUARD: u64 = 4 * PAGE;
 /// Addresses for one core.
-const SLOT: u64 = 512 << 10;
+const SLOT: u64 = 1 << 20;
 
 const _: () = assert!(Purpose::Device.offset() + INTERRUPT + GUARD <= SLOT);
 

@@ -8,9 +8,13 @@
 //! | [`program`] | random programs |
 //! | [`tree`] | programs that can be cut down to what is wrong with them |
 //! | [`differential`] | the same programs in two implementations |
+//! | [`source`] | source texts that are no programs |
+//! | [`bytecode`] | damaged bytecode |
 //! | [`random`] | random numbers |
 
+pub mod bytecode;
 pub mod differential;
 pub mod program;
 pub mod random;
+pub mod source;
 pub mod tree;

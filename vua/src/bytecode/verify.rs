@@ -824,3 +824,57 @@ impl Checker<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytecode::instructions::ad;
+
+    /// The complaint about a main chunk after one of its words was changed: the first instruction `op`, or the extension word behind it.
+    fn complaint(source: &str, op: Op, extension: bool, change: impl Fn(u32) -> u32) -> String {
+        let mut function = crate::compile::compile(source.as_bytes(), "t").unwrap();
+        verify(&function).unwrap();
+        let at = function
+            .code
+            .iter()
+            .position(|word| Op::of(*word) == Some(op));
+        let at = at.expect("the source compiles to the instruction") + usize::from(extension);
+        function.code[at] = change(function.code[at]);
+        verify(&function).unwrap_err().message
+    }
+
+    #[test]
+    fn a_list_begins_at_one() {
+        assert_eq!(
+            complaint("local t = {1, 2}", Op::TLIST, true, |_| 0),
+            "a list that begins before its first element"
+        );
+    }
+
+    #[test]
+    fn a_tail_call_is_followed_by_the_return_of_its_results() {
+        let unused = "an open number of results is not used at once";
+        for other in [
+            ad(Op::RET0, 0, 0),
+            // From another register, or with values before the results.
+            ad(Op::RETM, 1, 0),
+            ad(Op::RETM, 0, 1),
+        ] {
+            assert_eq!(complaint("return f()", Op::RETM, false, |_| other), unused);
+        }
+    }
+
+    #[test]
+    fn nothing_leads_between_what_opens_results_and_what_uses_them() {
+        // The jump over the call, made one longer, leads to the `RETM`.
+        assert_eq!(
+            complaint(
+                "if a then return end return f()",
+                Op::JMP,
+                false,
+                |word| word + (3 << 8)
+            ),
+            "no open number of results comes before this"
+        );
+    }
+}

@@ -28,7 +28,7 @@ const NOT_RUN: i32 = 2;
 /// Decides what is random in a simulation: the same each time.
 const SIMULATION_SEED: u64 = 1;
 /// What a worker's machine stack holds is bounded, whatever a program does: as much as a core has in the kernel.
-const WORKER_STACK: usize = 256 << 10;
+const WORKER_STACK: usize = 512 << 10;
 
 impl platform::Events for Engine {
     fn beat(&self, cpu: usize) {

@@ -1,7 +1,9 @@
 //! Control: blocks, loops, `goto`, and the closing of `<close>` variables on every way out.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::emit::NO_JUMP;
 use super::operand::{Expression, Literal, Operand};
@@ -40,8 +42,20 @@ impl Block {
     }
 }
 
+/// The labels in scope and the gotos of a function, found by name: a function may have a great many.
+#[derive(Default)]
+pub(super) struct Labels {
+    /// Labels in scope, the latest last. No two have the same name.
+    list: Vec<Label>,
+    by_name: BTreeMap<Arc<str>, usize>,
+    /// All gotos to labels that were not in scope at them.
+    gotos: Vec<Goto>,
+    /// Those among them whose label has not been met yet.
+    pending: BTreeMap<Arc<str>, Vec<usize>>,
+}
+
 /// A label in scope.
-pub(super) struct Label {
+struct Label {
     name: Arc<str>,
     line: u32,
     at: usize,
@@ -49,8 +63,8 @@ pub(super) struct Label {
     active: usize,
 }
 
-/// A `goto` whose label has not been met yet.
-pub(super) struct Goto {
+/// A `goto` whose label was not in scope at it.
+struct Goto {
     name: Arc<str>,
     position: Position,
     jump: i32,
@@ -65,8 +79,8 @@ impl<'c> Compiler<'c> {
     pub(super) fn open_block(&mut self, is_loop: bool) {
         let block = Block::new(
             self.f.active.len(),
-            self.f.labels.len(),
-            self.f.gotos.len(),
+            self.f.labels.list.len(),
+            self.f.labels.gotos.len(),
             is_loop,
         );
         self.f.blocks.push(block);
@@ -84,8 +98,11 @@ impl<'c> Compiler<'c> {
         self.f.deactivate(block.active, |id| {
             chunk.variables[id.0 as usize].name.clone()
         });
-        self.f.labels.truncate(block.labels);
-        for goto in &mut self.f.gotos[block.gotos..] {
+        let labels = &mut self.f.labels;
+        for label in labels.list.drain(block.labels..) {
+            labels.by_name.remove(&label.name);
+        }
+        for goto in &mut labels.gotos[block.gotos..] {
             goto.active = goto.active.min(block.active);
         }
         self.f.release_temporaries();
@@ -137,7 +154,8 @@ impl<'c> Compiler<'c> {
 
     /// `goto`: backward to a label in scope, else to one that is to come.
     pub(super) fn goto(&mut self, name: &Arc<str>, position: Position) -> Coded<()> {
-        if let Some(label) = self.f.labels.iter().rev().find(|label| label.name == *name) {
+        if let Some(&index) = self.f.labels.by_name.get(name) {
+            let label = &self.f.labels.list[index];
             let (at, level) = (label.at, self.f.level(label.active));
             if self.closes().is_some_and(|_| self.closing_above(level)) {
                 self.emit_ad(Op::CLOSE, level as u8, 0)?;
@@ -150,7 +168,10 @@ impl<'c> Compiler<'c> {
         };
         let jump = self.jump()?;
         let active = self.f.active.len();
-        self.f.gotos.push(Goto {
+        let labels = &mut self.f.labels;
+        let pending = labels.pending.entry(name.clone()).or_default();
+        pending.push(labels.gotos.len());
+        labels.gotos.push(Goto {
             name: name.clone(),
             position,
             jump,
@@ -180,7 +201,8 @@ impl<'c> Compiler<'c> {
         position: Position,
         ends_block: bool,
     ) -> Coded<()> {
-        if let Some(label) = self.f.labels.iter().find(|label| label.name == *name) {
+        if let Some(&index) = self.f.labels.by_name.get(name) {
+            let label = &self.f.labels.list[index];
             let message = format!("label '{name}' already defined on line {}", label.line);
             self.errors.push((position, message));
             return Ok(());
@@ -194,21 +216,25 @@ impl<'c> Compiler<'c> {
         } else {
             self.f.active.len()
         };
-        self.f.labels.push(Label {
+        let labels = &mut self.f.labels;
+        labels.by_name.insert(name.clone(), labels.list.len());
+        labels.list.push(Label {
             name: name.clone(),
             line: position.line,
             at,
             active,
         });
-        let mut i = first_goto;
-        while i < self.f.gotos.len() {
-            if self.f.gotos[i].name != *name {
-                i += 1;
-                continue;
-            }
-            let goto = self.f.gotos.remove(i);
-            if goto.active < active {
-                let entered = self.f.active[goto.active].variable;
+        // Those of this block and of the ones inside it; the list is in the order of the source.
+        let mut reached = Vec::new();
+        if let Some(pending) = labels.pending.get_mut(name) {
+            let first = pending.partition_point(|&goto| goto < first_goto);
+            reached.extend(pending.drain(first..));
+        }
+        for index in reached {
+            let goto = &self.f.labels.gotos[index];
+            let (from, jump, close) = (goto.active, goto.jump, goto.close);
+            if from < active {
+                let entered = self.f.active[from].variable;
                 let variable =
                     entered.map_or_else(|| Arc::from("?"), |id| self.variable(id).name.clone());
                 let message = format!(
@@ -218,12 +244,12 @@ impl<'c> Compiler<'c> {
                 self.errors.push((goto.position, message));
                 continue;
             }
-            if let Some(close) = goto.close {
+            if let Some(close) = close {
                 let level = self.f.level(active);
                 self.f.set_a(close, level as u8);
                 self.f.registers = self.f.registers.max(level + 1);
             }
-            self.f.patch_jumps(goto.jump, at);
+            self.f.patch_jumps(jump, at);
         }
         Ok(())
     }
@@ -231,7 +257,9 @@ impl<'c> Compiler<'c> {
     /// Reports the gotos whose label was not met in the whole function.
     pub(super) fn report_gotos(&mut self) {
         let parallel = self.chunk.functions[self.f.id.0 as usize].parallel;
-        for goto in core::mem::take(&mut self.f.gotos) {
+        let labels = core::mem::take(&mut self.f.labels);
+        for index in labels.pending.into_values().flatten() {
+            let goto = &labels.gotos[index];
             let mut message = format!(
                 "no visible label '{}' for <goto> at line {}",
                 goto.name, goto.position.line

@@ -7,7 +7,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::control::{Block, Goto, Label};
+use super::control::{Block, Labels};
 use super::operand::Literal;
 use super::{Coded, Compiler, Failure};
 use crate::bytecode::instructions::{self, Format, a, abc, ad, b, c, d, j, jump};
@@ -64,8 +64,7 @@ pub(super) struct FunctionState {
     pub raw_registers: usize,
     pub active: Vec<Active>,
     pub blocks: Vec<Block>,
-    pub labels: Vec<Label>,
-    pub gotos: Vec<Goto>,
+    pub labels: Labels,
     /// Names of variables, and whether their registers are raw ones.
     pub locals: Vec<(LocalName, bool)>,
     /// The last instruction that is known to be jumped to.
@@ -107,8 +106,7 @@ impl FunctionState {
             raw_registers: 0,
             active: Vec::new(),
             blocks: Vec::new(),
-            labels: Vec::new(),
-            gotos: Vec::new(),
+            labels: Labels::default(),
             locals: Vec::new(),
             last_target: 0,
             last: None,

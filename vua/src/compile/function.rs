@@ -1,5 +1,6 @@
 //! Functions: heads and ends, closures and their captures.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -51,13 +52,19 @@ impl<'c> Compiler<'c> {
         let Ok(index) = u16::try_from(index) else {
             return self.limit("functions", 1 << 16);
         };
-        let around = core::mem::replace(&mut self.f, FunctionState::new(id, body.line));
+        let around = self.begin(id, body.line);
         self.outer.push(around);
         let result = self.function(body, itself);
         let around = self.outer.pop().expect("pushed above");
         self.f = around;
         self.f.children.push(result?);
         Ok(index)
+    }
+
+    /// A new function, on the heap, in place of the one around it, which is returned: functions nest on the machine's stack.
+    #[inline(never)]
+    fn begin(&mut self, id: FunctionId, line: u32) -> Box<FunctionState> {
+        core::mem::replace(&mut self.f, Box::new(FunctionState::new(id, line)))
     }
 
     fn function(&mut self, body: &'c FunctionBody, itself: Option<VariableId>) -> Coded<Function> {

@@ -18,6 +18,7 @@ mod raw;
 mod statement;
 mod typed;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -32,6 +33,9 @@ pub use crate::syntax::Diagnostic;
 
 use emit::FunctionState;
 use operand::Literal;
+
+/// Errors reported for one chunk, at most.
+const ERRORS: usize = 20;
 
 /// A limit was exceeded; the compiler cannot go on.
 #[derive(Debug)]
@@ -63,9 +67,13 @@ struct Compiler<'c> {
     chunk: &'c Chunk,
     source: Arc<str>,
     /// The function being generated.
-    f: FunctionState,
+    f: Box<FunctionState>,
     /// Those around it, outermost first.
-    outer: Vec<FunctionState>,
+    #[allow(
+        clippy::vec_box,
+        reason = "they move between here and `f` as nested functions begin and end"
+    )]
+    outer: Vec<Box<FunctionState>>,
     /// Where each variable is.
     locations: Vec<Location>,
     /// Types of untyped variables that nothing assigns, where the compiler knows them: by variable.
@@ -109,7 +117,7 @@ pub fn compile(source: &[u8], chunk_name: &str) -> Result<Function, Vec<Diagnost
     let mut compiler = Compiler {
         chunk: &chunk,
         source: name.clone(),
-        f: FunctionState::new(FunctionId(0), 0),
+        f: Box::new(FunctionState::new(FunctionId(0), 0)),
         outer: Vec::new(),
         locations: vec![Location::Nowhere; chunk.variables.len()],
         known_types: BTreeMap::new(),
@@ -130,6 +138,7 @@ pub fn compile(source: &[u8], chunk_name: &str) -> Result<Function, Vec<Diagnost
             errors.sort_by_key(|error| error.0);
             Err(errors
                 .into_iter()
+                .take(ERRORS)
                 .map(|(at, message)| Diagnostic::new(&name, source, at, message))
                 .collect())
         }

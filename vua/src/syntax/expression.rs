@@ -198,7 +198,10 @@ impl Parser<'_> {
                 }
                 Token::LeftBracket => {
                     self.advance();
+                    // Two levels: indices in indices need much of the machine's stack.
+                    self.enter()?;
                     let key = self.expression()?;
+                    self.leave();
                     self.expect_close(&Token::RightBracket, &Token::LeftBracket, position.line)?;
                     left = self.add(ExprKind::Index(left, key), position);
                 }

@@ -52,6 +52,14 @@ enum Head {
 
 impl Parser<'_> {
     pub(super) fn parallel_for(&mut self, position: Position) -> Parsed<StatementKind> {
+        // A level of its own besides the statement's: it needs more of the machine's stack than other statements.
+        self.enter()?;
+        let result = self.parallel_loop(position);
+        self.leave();
+        result
+    }
+
+    fn parallel_loop(&mut self, position: Position) -> Parsed<StatementKind> {
         self.advance();
         self.advance();
         let mut variables = Vec::new();

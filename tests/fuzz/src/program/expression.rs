@@ -231,7 +231,7 @@ const BOOLEAN: &[&str] = &[
     "$n ~= $n",
     "$n == 2^53",
     "math.type($n) == 'float'",
-    "pcall($f, $a)",
+    "pcall($f, $n)",
 ];
 
 const LIST: &[&str] = &[
@@ -382,11 +382,8 @@ impl Generator {
     pub(super) fn expression(&mut self, kind: Kind, depth: usize) -> Node {
         // Anything else now and then, but no string where arithmetic may come: there the languages differ.
         if kind != Kind::Any && self.random.one_in(150) {
-            let text = self.random.pick(if kind == Kind::Str {
-                &["nil", "true", "undefined"][..]
-            } else {
-                &["nil", "true", "{}", "print", "undefined"]
-            });
+            // Nor a value whose text is an address.
+            let text = self.random.pick(&["nil", "true", "false", "undefined"]);
             return leaf(text);
         }
         if depth == 0 || self.random.one_in(5) {

@@ -257,7 +257,7 @@ impl Generator {
             "P(pcall(table.insert, #, $j, $i or 0))",
             "P(pcall(table.remove, #, $j))",
             "P(table.pack(table.unpack(#)).n)",
-            "# [1] = $i",
+            "# [1] = $i or 0",
             "P(table.unpack(#, $j, $j))",
         ]);
         let template = template
