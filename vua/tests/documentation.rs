@@ -59,8 +59,12 @@ fn examples(text: &str) -> Vec<Case> {
                     .next()
                     .map_or(1, |status| status.parse().expect("a status is a number"));
             }
-            _ => {}
+            other => panic!(
+                "language.md line {}: every block is run, so its mark is vua, output or error, not {other:?}",
+                number + 1
+            ),
         }
     }
+    assert!(found.len() > 30, "{} examples", found.len());
     found
 }

@@ -26,13 +26,14 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
 /// The longest name of a chunk that is shown (`LUA_IDSIZE`, its terminator not counted).
 const LONGEST: usize = 59;
 
-/// How messages name a chunk: `=name` and `@name` as that name, anything else is the source itself, of which the first line is shown.
+/// How messages name a chunk: `=name` and `@name` as that name, anything else is the source itself, of which the first line is shown if it is a text.
 fn shown_name(name: &[u8]) -> String {
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match name {
         [b'=', rest @ ..] => lossy(&rest[..rest.len().min(LONGEST)]),
         [b'@', rest @ ..] if rest.len() <= LONGEST => lossy(rest),
         [b'@', rest @ ..] => format!("...{}", lossy(&rest[rest.len() - (LONGEST - 3)..])),
+        [first, ..] if *first == binary::SIGNATURE[0] => "binary string".into(),
         source => {
             // `[string "`, `...` and `"]` take 14 characters.
             let line = source.split(|b| *b == b'\n').next().unwrap_or(source);
@@ -281,6 +282,7 @@ mod tests {
             shown_name(&[b'x'; 45]),
             alloc::format!("[string \"{}...\"]", "x".repeat(45))
         );
+        assert_eq!(shown_name(b"\x1bVua"), "binary string");
         assert_eq!(shown_name(b"=stdin"), "stdin");
         assert_eq!(shown_name(b"@a/b.lua"), "a/b.lua");
         assert_eq!(

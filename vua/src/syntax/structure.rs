@@ -67,7 +67,8 @@ impl Parser<'_> {
         self.advance();
         let name_position = self.current.position;
         let name = self.name()?;
-        if self.at_word("from") {
+        // A field of this name has a colon behind it.
+        if self.at_word("from") && *self.look_ahead() != Token::Colon {
             self.report(
                 self.current.position,
                 "structs of other modules are not supported".to_string(),
@@ -78,7 +79,6 @@ impl Parser<'_> {
             }
             return Err(Failed);
         }
-        // A field of this name has a colon behind it.
         let packed = self.at_word("packed") && *self.look_ahead() != Token::Colon;
         if packed {
             self.advance();
