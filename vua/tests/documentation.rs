@@ -1,5 +1,5 @@
-//! Runs the examples of `docs/language.md`: each block marked `vua` must print what stands in the `output` block that
-//! follows it (nothing, if none does), and end with the error in the `error` block, if one follows.
+//! Runs the examples of `docs/language.md` and of the README: each block marked `vua` (in the README `lua`, which is displayed in colours) must print what stands in
+//! the `output` block that follows it (nothing, if none does), and end with the error in the `error` block, if one follows.
 //!
 //! An error block's first word after the mark, if there is one, is the exit status instead of 1.
 
@@ -12,12 +12,19 @@ use std::process::ExitCode;
 use cases::Case;
 
 fn main() -> ExitCode {
-    let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/language.md");
-    let text = fs::read_to_string(&book).expect("docs/language.md can be read");
-    cases::test(examples(&text))
+    let mut cases = Vec::new();
+    for (page, mark, least) in [("docs/language.md", "vua", 30), ("README.md", "lua", 1)] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(page);
+        let text = fs::read_to_string(&file).expect("the page can be read");
+        let found = examples(page, &text, mark);
+        assert!(found.len() >= least, "{page}: {} examples", found.len());
+        cases.extend(found);
+    }
+    cases::test(cases)
 }
 
-fn examples(text: &str) -> Vec<Case> {
+/// The examples of a page, each behind `mark`. Any other block is a mistake, but for commands of the shell.
+fn examples(page: &str, text: &str, mark_of_programs: &str) -> Vec<Case> {
     let mut found: Vec<Case> = Vec::new();
     let mut section = String::new();
     let mut lines = text.lines().enumerate();
@@ -38,9 +45,9 @@ fn examples(text: &str) -> Vec<Case> {
         }
         let mut words = mark.split_whitespace();
         match words.next() {
-            Some("vua") => {
+            Some(word) if word == mark_of_programs => {
                 found.push(Case {
-                    name: format!("language.md line {}, {section}", number + 1),
+                    name: format!("{page} line {}, {section}", number + 1),
                     file: "example.vua".to_owned(),
                     source: content,
                     beside: None,
@@ -59,12 +66,12 @@ fn examples(text: &str) -> Vec<Case> {
                     .next()
                     .map_or(1, |status| status.parse().expect("a status is a number"));
             }
+            Some("sh") => {}
             other => panic!(
-                "language.md line {}: every block is run, so its mark is vua, output or error, not {other:?}",
+                "{page} line {}: every block is run, so its mark is {mark_of_programs}, output or error, not {other:?}",
                 number + 1
             ),
         }
     }
-    assert!(found.len() > 30, "{} examples", found.len());
     found
 }
