@@ -300,8 +300,14 @@ impl Queue {
         }
     }
 
-    /// Sends a control message and waits until the device has taken it; `None` if it does not.
-    fn tell(&mut self, port: u32, event: u16, value: u16) -> Option<()> {
+    /// Sends a control message and waits until the device has taken it; `None` if `stalled` says to give up.
+    fn tell(
+        &mut self,
+        port: u32,
+        event: u16,
+        value: u16,
+        stalled: &mut impl FnMut() -> bool,
+    ) -> Option<()> {
         // SAFETY: the message is in this queue's memory, and the last one was taken.
         unsafe {
             let message = self.memory.mapped.add(MESSAGE);
@@ -312,13 +318,13 @@ impl Queue {
         }
         self.notify();
         // Handled at once, or by another thread of the emulator.
-        for _ in 0..100_000_000u32 {
-            if self.take().is_some() {
-                return Some(());
+        while self.take().is_none() {
+            if stalled() {
+                return None;
             }
             core::hint::spin_loop();
         }
-        None
+        Some(())
     }
 
     /// Buffers that the device has.
@@ -327,8 +333,8 @@ impl Queue {
     }
 }
 
-/// Resets and starts the device. `None` when it does not accept what this driver can do, or does not answer. There is a
-/// receiver when an interrupt is given for it, and the device can send one.
+/// Resets and starts the device. `None` when it does not accept what this driver can do, or does not answer: `stalled` is asked each
+/// time that it has not yet, and says whether to give up. There is a receiver when an interrupt is given for it, and the device can send one.
 ///
 /// # Safety
 /// `common` and `notify` are the places in `location`, and `table` that of the device's interrupt table, mapped uncached;
@@ -340,6 +346,7 @@ pub unsafe fn start(
     notify: NonNull<u8>,
     shared: SharedMemory,
     interrupt: Option<(Interrupt, NonNull<u32>)>,
+    mut stalled: impl FnMut() -> bool,
 ) -> Option<(Sender, Option<Receiver>)> {
     if shared.bytes <= OVERHEAD {
         return None;
@@ -351,10 +358,8 @@ pub unsafe fn start(
         location.device.enable();
         // Initialisation in the order of 3.1.1.
         status.write_volatile(0);
-        let mut polls = 0;
         while status.read_volatile() != 0 {
-            polls += 1;
-            if polls > 1_000_000 {
+            if stalled() {
                 return None;
             }
         }
@@ -404,7 +409,7 @@ pub unsafe fn start(
             for (port, event, value) in
                 [(0, DEVICE_READY, 1), (1, PORT_READY, 1), (1, PORT_OPEN, 1)]
             {
-                control.tell(port, event, value)?;
+                control.tell(port, event, value, &mut stalled)?;
             }
         }
         let receiver = receive.map(|queue| {

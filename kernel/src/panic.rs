@@ -1,8 +1,13 @@
 //! The end of a machine that cannot go on: one core reports why, all others stop, and QEMU exits with status 101.
 //!
 //! This path takes no locks and allocates nothing. The first core to get here owns it; it stops the others by NMI and waits a
-//! bounded time for them, so that the report is not mixed with their output. A fault within it is reported in a line, and
-//! one within that only ends the machine: it can neither recur nor hang.
+//! short time for them, so that the report is not mixed with their output. Then it reports why, and waits a long time for those
+//! that have still not stopped before it reports where the others were: under an emulator on a busy host, a core may not run
+//! for seconds. A fault within the report is reported in a line, and one within that only ends the machine: it can neither recur
+//! nor hang.
+//!
+//! A core that is stopped tells its [`Position`]. It may be panicking itself, and the NMI may come in the middle of its own
+//! telling: whoever tells never returns to what it interrupted, so the last to tell may write over what another had begun.
 
 use crate::{
     console,
@@ -15,18 +20,56 @@ use crate::{
     unwind::{Backtrace, Cursor},
 };
 use core::{
+    cell::UnsafeCell,
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    mem::MaybeUninit,
+    ptr::null_mut,
+    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
 use x86_64::instructions::{hlt, interrupts};
 
 /// The exit status of a panic.
 pub const STATUS: u8 = 101;
 
-static OWNED: AtomicBool = AtomicBool::new(false);
+/// The core that reports; null while none does. Set once.
+static OWNER: AtomicPtr<Local> = AtomicPtr::new(null_mut());
 
-/// How long to wait for the other cores to stop: on an oversubscribed host a virtual core may not run for a while.
-const PATIENCE_NANOSECONDS: u64 = 500_000_000;
+/// How long to wait for the other cores to stop before the report begins, in nanoseconds. They need microseconds of their own.
+const BEFORE_REPORT: u64 = 1_000_000_000;
+
+/// How long to wait for them, from the start, before those that have not stopped are called stuck, in nanoseconds. The machine ends
+/// anyway, so there is no hurry: on an oversubscribed host a virtual core may not run for seconds.
+const BEFORE_POSITIONS: u64 = 30_000_000_000;
+
+/// How long after an NMI another is sent to a core that has not stopped, in nanoseconds.
+const ONCE_MORE: u64 = 1_000_000_000;
+
+/// Where a core was when it stopped: told by the core itself, read by the one that reports.
+pub(crate) struct Position {
+    told: AtomicBool,
+    from: UnsafeCell<MaybeUninit<Cursor>>,
+}
+
+// SAFETY: only the core that a position belongs to writes to it, before `told` is set, and never after (see `halt_at`); others
+// read it after that.
+unsafe impl Sync for Position {}
+
+impl Position {
+    /// Of a core that has not stopped.
+    pub(crate) const fn new() -> Self {
+        Self {
+            told: AtomicBool::new(false),
+            from: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    fn get(&self) -> Option<&Cursor> {
+        self.told.load(Ordering::Acquire).then(|| {
+            // SAFETY: told, so written, and not written any more.
+            unsafe { (*self.from.get()).assume_init_ref() }
+        })
+    }
+}
 
 /// Reports a Rust panic. Called by the binary's panic handler.
 pub fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
@@ -63,32 +106,48 @@ impl fmt::Display for Message<'_> {
 pub(crate) fn stop(what: &dyn fmt::Display, from: Cursor) -> ! {
     interrupts::disable();
     let this = local::current();
-    if OWNED.swap(true, Ordering::AcqRel) {
+    let mine = core::ptr::from_ref(this).cast_mut();
+    if OWNER
+        .compare_exchange(null_mut(), mine, Ordering::AcqRel, Ordering::Acquire)
+        .is_err()
+    {
         // Another core is reporting. It shows this one's position, where one sees that it was panicking as well.
-        this.stopped.call_once(|| from);
-        halt();
+        halt_at(this, from);
     }
-    stop_others();
+    let start = time::now();
+    let mut asked = None;
+    wait_for_others(start, BEFORE_REPORT, &mut asked);
     console::log::forced(format_args!(
         "\nKERNEL PANIC on core {} (APIC {}): {what}{}",
         this.index(),
         this.apic_id(),
         Backtrace { from, most: 24 },
     ));
+    wait_for_others(start, BEFORE_POSITIONS, &mut asked);
     report_others();
     give_up()
 }
 
 /// Reports a fault in a line, on a core that was reporting one already, and ends the machine.
 pub(crate) fn nested(what: fmt::Arguments<'_>) -> ! {
+    if another_reports() {
+        halt();
+    }
     console::log::forced(format_args!("\nKERNEL PANIC, nested: {what}"));
     give_up()
 }
 
-/// Ends the machine with [`STATUS`]. Where there is no exit device, halts.
+/// Ends the machine with [`STATUS`]; leaves that to the core that reports, if that is another. Where there is no exit device, halts.
 pub(crate) fn give_up() -> ! {
-    console::exit(STATUS);
+    if !another_reports() {
+        console::exit(STATUS);
+    }
     halt()
+}
+
+fn another_reports() -> bool {
+    let owner: *const Local = OWNER.load(Ordering::Acquire);
+    !owner.is_null() && !core::ptr::eq(owner, local::current())
 }
 
 fn halt() -> ! {
@@ -98,6 +157,18 @@ fn halt() -> ! {
     }
 }
 
+/// Tells that the calling core, whose data `this` is, was at `from`, and halts it.
+fn halt_at(this: &Local, from: Cursor) -> ! {
+    let position = &this.stopped;
+    if !position.told.load(Ordering::Relaxed) {
+        // SAFETY: this core alone writes here. If this is an NMI's handler that has interrupted this very write, that is never gone on
+        // with, because this does not return; and as `told` is not set, nobody reads.
+        unsafe { (*position.from.get()).write(from) };
+        position.told.store(true, Ordering::Release);
+    }
+    halt()
+}
+
 /// All cores but this.
 fn others() -> impl Iterator<Item = &'static Local> + Clone {
     let this = local::current();
@@ -105,19 +176,25 @@ fn others() -> impl Iterator<Item = &'static Local> + Clone {
     all.filter(move |local| !core::ptr::eq(*local, this))
 }
 
-/// Sends every other core an NMI and waits until they have stopped, or too long.
-fn stop_others() {
+/// Sends every other core an NMI, and another now and then to those that go on, and waits until they have stopped, or until `limit`
+/// nanoseconds have passed since `start`. `asked` is when the last NMIs were sent.
+fn wait_for_others(start: u64, limit: u64, asked: &mut Option<u64>) {
     let this = local::current();
-    for other in others() {
-        this.try_with_apic(|apic| {
-            // SAFETY: a core that is online has a handler for NMIs, on a stack of its own.
-            unsafe { apic.send_nmi(other.apic_id()) }
-        });
-    }
-    let start = time::now();
-    while !others().all(|other| other.stopped.is_completed())
-        && time::now().saturating_sub(start) < PATIENCE_NANOSECONDS
-    {
+    let running = || others().filter(|other| other.stopped.get().is_none());
+    while running().next().is_some() {
+        let now = time::now();
+        if now.saturating_sub(start) >= limit {
+            return;
+        }
+        if asked.is_none_or(|last| now.saturating_sub(last) >= ONCE_MORE) {
+            *asked = Some(now);
+            for other in running() {
+                this.try_with_apic(|apic| {
+                    // SAFETY: a core that is online has a handler for NMIs, on a stack of its own.
+                    unsafe { apic.send_nmi(other.apic_id()) }
+                });
+            }
+        }
         core::hint::spin_loop();
     }
 }
@@ -171,15 +248,15 @@ impl<I: Iterator<Item = usize> + Clone> fmt::Display for Together<I> {
     }
 }
 
-/// A non-maskable interrupt: stops this core when another is reporting, else is reported itself.
+/// A non-maskable interrupt: stops this core when another is reporting, else is reported itself. Returns on the core that reports.
 pub(crate) fn nmi(frame: &Frame) {
-    let this = local::current();
-    if OWNED.load(Ordering::Acquire) {
-        this.stopped.call_once(|| Cursor::interrupted(frame));
-        halt();
+    if another_reports() {
+        halt_at(local::current(), Cursor::interrupted(frame));
     }
-    // The chipset reports memory and bus errors this way.
-    faults::report(frame)
+    if OWNER.load(Ordering::Acquire).is_null() {
+        // The chipset reports memory and bus errors this way.
+        faults::report(frame)
+    }
 }
 
 #[cfg(test)]

@@ -45,12 +45,18 @@ pub(crate) fn run(cpu: usize) -> i32 {
     barrier(1);
     token_ring(cpu, cores);
     barrier(2);
+    // Whoever has come here wakes nobody any more, until core 0 does: counts of halts and interrupts are then still.
+    static IDLE: AtomicUsize = AtomicUsize::new(0);
     if cpu == 0 {
+        while IDLE.load(Ordering::Acquire) < cores - 1 {
+            core::hint::spin_loop();
+        }
         halted_core_needs_one_interrupt(cores);
         halted_cores_do_not_tick(cores);
         DONE.store(true, Ordering::Release);
         (1..cores).for_each(|other| MACHINE.unpark(other));
     } else {
+        IDLE.fetch_add(1, Ordering::AcqRel);
         while !DONE.load(Ordering::Acquire) {
             MACHINE.park(cpu, None);
         }

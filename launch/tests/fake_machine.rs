@@ -111,7 +111,7 @@ fn wait_for(path: &Path) {
     let start = std::time::Instant::now();
     while !path.exists() {
         assert!(
-            start.elapsed().as_secs() < 60,
+            start.elapsed().as_secs() < 900,
             "{} never came",
             path.display()
         );
@@ -339,7 +339,7 @@ fn an_emulator_that_cannot_start_is_no_success() {
 #[test]
 fn a_limit_ends_the_machine() {
     let bench = Bench::new(r#"echo $$ >"$here/pid"; printf begun; exec sleep 600"#);
-    let output = bench.run(&["--timeout", "0.5"], b"");
+    let output = bench.run(&["--timeout", "10"], b"");
     assert_eq!(output.status.code(), Some(124));
     assert_eq!(output.stdout, b"begun");
     assert!(text(&output.stderr).contains("--timeout"));
@@ -414,7 +414,10 @@ fn the_machine_ends_with_the_launcher() {
     let pid = fs::read_to_string(bench.path("pid")).unwrap();
     let start = std::time::Instant::now();
     while alive(pid.trim()) {
-        assert!(start.elapsed().as_secs() < 60, "the machine is still there");
+        assert!(
+            start.elapsed().as_secs() < 900,
+            "the machine is still there"
+        );
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }

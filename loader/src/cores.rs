@@ -66,9 +66,11 @@ unsafe extern "sysv64" {
 /// The most cores that are listed; more than any machine that QEMU makes.
 const CAPACITY: usize = 4096;
 
-/// How long no core may have answered before the rest are given up: in steps of [`STEP`], 10 seconds. Generous, because
-/// on a loaded host a virtual core can be kept from running for long.
+/// How long no core may have answered before the rest are given up: in steps of [`STEP`], 10 seconds.
 const PATIENCE: u32 = 200;
+
+/// The same for virtual cores, which a busy host can keep from running for long: a minute.
+const VIRTUAL_PATIENCE: u32 = 1200;
 
 /// Microseconds.
 const STEP: u32 = 50_000;
@@ -178,6 +180,12 @@ mod apic {
             core::hint::spin_loop();
         }
     }
+}
+
+/// Whether no hypervisor says in CPUID that it is there.
+fn is_hardware() -> bool {
+    const HYPERVISOR: u32 = 1 << 31;
+    __cpuid(1).ecx & HYPERVISOR == 0
 }
 
 /// This core's APIC id, as `start.s` finds it: the x2APIC id where there is one.
@@ -299,7 +307,7 @@ impl Cores {
             .filter(|record| record.state.load(Acquire) == GIVEN_UP)
     }
 
-    /// Starts all other cores at once and waits until each has answered, or until none has for ten seconds.
+    /// Starts all other cores at once and waits until each has answered, or until none has for a while.
     pub fn count(&mut self) {
         if self.records.len() == 1 {
             return;
@@ -311,7 +319,12 @@ impl Cores {
         let answered = || self.present().count();
         let mut last = answered();
         let mut idle_steps = 0;
-        while last < self.records.len() && idle_steps < PATIENCE {
+        let patience = if is_hardware() {
+            PATIENCE
+        } else {
+            VIRTUAL_PATIENCE
+        };
+        while last < self.records.len() && idle_steps < patience {
             let step = Countdown::start(STEP);
             while answered() < self.records.len() && !step.is_over() {
                 core::hint::spin_loop();
@@ -362,8 +375,7 @@ impl Cores {
     /// INIT, then start-up twice, to one core or to all others. The SDM's wait of 10 ms between the two is for hardware;
     /// a hypervisor, which says so in CPUID, needs none.
     fn start(&self, to: Option<u32>) {
-        const HYPERVISOR: u32 = 1 << 31;
-        let is_hardware = __cpuid(1).ecx & HYPERVISOR == 0;
+        let is_hardware = is_hardware();
         apic::send(apic::INIT, to);
         if is_hardware {
             Countdown::wait(10_000);

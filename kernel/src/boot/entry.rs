@@ -99,12 +99,13 @@ extern "sysv64" fn first() -> ! {
     unsafe { startup::initialise_boot_core() };
     console::initialise();
     // SAFETY: nobody else runs; `second` uses it after this function has ended.
+    let kept = unsafe { &mut *KEEP.0.get() };
     let Kept {
         boot,
         map,
         phases,
         stacks,
-    } = unsafe { &mut *KEEP.0.get() };
+    } = kept;
     // SAFETY: the loader's tables are in use.
     unsafe { requests::read(boot, map) };
     let words = CommandLine::parse(boot.command_line());
@@ -140,12 +141,13 @@ extern "sysv64" fn second() -> ! {
     // SAFETY: the kernel's tables are in use, and no other core runs.
     unsafe { space::adopt() };
     // SAFETY: `first` has ended.
+    let kept = unsafe { &mut *KEEP.0.get() };
     let Kept {
         boot,
         map,
         phases,
         stacks,
-    } = unsafe { &mut *KEEP.0.get() };
+    } = kept;
     let stacks = stacks.as_ref().expect("made before the change of stacks");
     // SAFETY: interrupts are off.
     unsafe {

@@ -23,6 +23,7 @@ use crate::{
         paging::{Access, Cache},
         space,
     },
+    time,
 };
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +42,9 @@ pub const FILES_DEVICE: u8 = 0x12;
 
 /// Frames shared with a console, as a power of two: 64 KiB.
 const SHARED_ORDER: usize = 4;
+
+/// How long a console may take to answer while it is started, in nanoseconds: an emulator on a busy host needs a while.
+const PATIENCE: u64 = 60_000_000_000;
 
 // SAFETY: the PC's standard ports; nothing else answers there.
 pub(crate) const PROGRAM: Serial = unsafe { Serial::new(COM1) };
@@ -96,6 +100,7 @@ fn start_console(number: u8, receives: bool) -> Option<(virtio::Sender, Option<v
     let map = |address, bytes| unsafe {
         space::map_device(address, bytes, Access::ReadWrite, Cache::Uncacheable)
     };
+    let start = time::now();
     let interrupt = device.msix_table().filter(|_| receives).and_then(|table| {
         let apic = u8::try_from(local::current().apic_id()).ok()?;
         Some((
@@ -121,6 +126,7 @@ fn start_console(number: u8, receives: bool) -> Option<(virtio::Sender, Option<v
                 bytes,
             },
             interrupt,
+            || time::now() - start > PATIENCE,
         )
     }
 }
@@ -158,9 +164,9 @@ pub(crate) fn exit(status: u8) {
 /// Waits until the ports have sent what they hold, a bounded time.
 pub(crate) fn drain() {
     for port in [PROGRAM, LOG, FILES] {
-        // A character takes 87 us at 115,200 baud, 16 of them 1.4 ms; a poll takes about a microsecond. Absent ports
-        // read as idle.
-        for _ in 0..10_000 {
+        // A character takes 87 us at 115,200 baud, 16 of them 1.4 ms; a poll takes about a microsecond. But an emulator's port waits
+        // for whoever reads what it sends: ten seconds or more. Absent ports read as idle.
+        for _ in 0..10_000_000 {
             if port.idle() {
                 break;
             }

@@ -1,13 +1,12 @@
 //! What each core has of its own, reached through the GS segment.
 
 use super::{descriptors::Descriptors, timer::Timers, watchdog::Watched};
-use crate::unwind::Cursor;
+use crate::panic::Position;
 use core::{
     cell::UnsafeCell,
     sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 use drivers::apic::local::LocalApic;
-use spin::Once;
 use x86_64::{VirtAddr, instructions::interrupts, registers::model_specific::GsBase};
 
 /// Where a core stands between the loader and its work. Only ever moves forward.
@@ -43,7 +42,7 @@ pub struct Local {
     /// How many faults are being reported: tested first by every fault, so that a nested one cannot recur for ever.
     pub(crate) faults: AtomicU32,
     /// Where it was when a panic stopped it.
-    pub(crate) stopped: Once<Cursor>,
+    pub(crate) stopped: Position,
     /// What it knows of the watchdog's questions.
     pub(super) watched: Watched,
     /// Wake token and halt state; see `park`.
@@ -101,7 +100,7 @@ impl Local {
             apic_id: AtomicU32::new(apic_id),
             stage: AtomicU32::new(Stage::Absent as u32),
             faults: AtomicU32::new(0),
-            stopped: Once::new(),
+            stopped: Position::new(),
             watched: Watched::new(),
             token: AtomicU32::new(0),
             flushed: AtomicU64::new(0),

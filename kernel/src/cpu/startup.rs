@@ -8,7 +8,7 @@
 //!    finds the address instead and goes on without a halt. All cores start at once.
 //! 3. Each core turns to the kernel's page tables and its own stack, leaves the NMI (with `iretq`, or it would never take
 //!    another), sets itself up, and arrives.
-//! 4. The boot core waits for all, a bounded time. Who has not arrived then is named, must halt if it ever does, and the loader's memory is
+//! 4. The boot core waits for all, until none has arrived for a while. Who has not arrived then is named, must halt if it ever does, and the loader's memory is
 //!    not reclaimed: it might still be in it. Those that arrived get their final, dense indices and are released.
 //!
 //! The `extra` word of the protocol's core structure: 0, then [`HALTING`] by the core or the address by the boot core.
@@ -248,9 +248,12 @@ pub(crate) unsafe fn enable_apic(this: &Local) {
     }
 }
 
-/// How long cores may take to come up before they are given up. They need a few milliseconds of their own; on a host with
-/// fewer processors than the guest has cores they wait for each other.
-const PATIENCE_NANOSECONDS: u64 = 20_000_000_000;
+/// How long no core may have come up before the rest are given up, in nanoseconds. They need a few milliseconds of their own.
+const PATIENCE: u64 = 10_000_000_000;
+
+/// The same for virtual cores: on a host with fewer processors than the guest has cores they wait for each other, and for
+/// whatever else that host does.
+const VIRTUAL_PATIENCE: u64 = 60_000_000_000;
 
 /// Cores that have arrived.
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
@@ -302,7 +305,20 @@ pub(crate) unsafe fn start_others(boot: &BootInformation) -> bool {
         }
     }
     let expected = cores.len() as u32;
-    while ARRIVED.load(Ordering::Acquire) < expected && time::now() - start < PATIENCE_NANOSECONDS {
+    let patience = if features::virtual_machine() {
+        VIRTUAL_PATIENCE
+    } else {
+        PATIENCE
+    };
+    let (mut arrived, mut last) = (0, start);
+    while arrived < expected {
+        let now = time::now();
+        let count = ARRIVED.load(Ordering::Acquire);
+        if count > arrived {
+            (arrived, last) = (count, now);
+        } else if now.saturating_sub(last) >= patience {
+            break;
+        }
         LATEST.fetch_max(tsc::read(), Ordering::AcqRel);
         core::hint::spin_loop();
     }

@@ -14,6 +14,7 @@
 //! timer. So either the watcher's second look finds the core running, or the core finds the watcher stopped.
 
 use super::{
+    features,
     interrupts::Frame,
     local::{self, Local},
     park, timer, vector,
@@ -28,15 +29,20 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 /// Nanoseconds between two looks.
 const PERIOD: u64 = 1_000_000_000;
 
-/// How many periods a core may miss unless the command line says otherwise: ten seconds. A virtual core waits for its turn on a
-/// small host, but not that long.
+/// How many periods a core may miss unless the command line says otherwise: ten seconds.
 const PATIENCE: u32 = 10;
+
+/// The same for a virtual core, which waits for its turn on a busy host: a minute.
+const VIRTUAL_PATIENCE: u32 = 60;
+
+/// In [`LIMIT`]: not chosen yet.
+const DEFAULT: u32 = u32::MAX;
 
 /// Cores that watch.
 const WATCHERS: usize = 2;
 
 /// The limit in periods; 0: nobody watches.
-static LIMIT: AtomicU32 = AtomicU32::new(PATIENCE);
+static LIMIT: AtomicU32 = AtomicU32::new(DEFAULT);
 
 /// Whether each watcher's timer is set.
 static ARMED: [AtomicBool; WATCHERS] = [const { AtomicBool::new(false) }; WATCHERS];
@@ -82,8 +88,11 @@ pub fn on_watch(ask: fn(usize) -> bool) {
 /// Begins to watch: all cores run now. Once, when the cores are released.
 pub(super) fn start() {
     let cores = local::all();
-    if LIMIT.load(Ordering::Relaxed) == 0 {
-        return;
+    match LIMIT.load(Ordering::Relaxed) {
+        0 => return,
+        DEFAULT if features::virtual_machine() => LIMIT.store(VIRTUAL_PATIENCE, Ordering::Relaxed),
+        DEFAULT => LIMIT.store(PATIENCE, Ordering::Relaxed),
+        _ => {}
     }
     for watcher in cores.iter().take(WATCHERS) {
         if !ARMED[watcher.index()].swap(true, Ordering::SeqCst) {
