@@ -22,7 +22,7 @@ use super::function::{Capture, CaptureKind, CaptureSource, Constant, Function, L
 /// What every binary chunk begins with.
 pub const SIGNATURE: [u8; 4] = *b"\x1bVua";
 /// Changes with the instructions and with the format.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// Signature, version and hash.
 const HEADER: usize = 13;
 /// Functions are nested no deeper than this, so that reading them needs little of the machine's stack.

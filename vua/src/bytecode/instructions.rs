@@ -159,7 +159,7 @@ instructions! {
     ISNLE  AD  (Read Read) "jump if not (R[A] <= R[D])";
     ISEQ   AD  (Read Read) "jump if R[A] == R[D]";
     ISNE   AD  (Read Read) "jump if R[A] ~= R[D]";
-    ISEQK  AD  (Read Constant) "jump if R[A] == K[D]; K[D] is nil, a boolean, a number or a string";
+    ISEQK  AD  (Read Constant) "jump if R[A] == K[D]; K[D] is a number or a string";
     ISNEK  AD  (Read Constant) "jump if R[A] ~= K[D]";
     ISLTI  AD  (Read Signed) "jump if R[A] < D";
     ISNLTI AD  (Read Signed) "jump if not (R[A] < D)";
@@ -169,6 +169,18 @@ instructions! {
     ISNGTI AD  (Read Signed) "jump if not (R[A] > D)";
     ISGEI  AD  (Read Signed) "jump if R[A] >= D";
     ISNGEI AD  (Read Signed) "jump if not (R[A] >= D)";
+    ISLTK  AD  (Read NumberConstant) "jump if R[A] < K[D]";
+    ISNLTK AD  (Read NumberConstant) "jump if not (R[A] < K[D])";
+    ISLEK  AD  (Read NumberConstant) "jump if R[A] <= K[D]";
+    ISNLEK AD  (Read NumberConstant) "jump if not (R[A] <= K[D])";
+    ISGTK  AD  (Read NumberConstant) "jump if R[A] > K[D]";
+    ISNGTK AD  (Read NumberConstant) "jump if not (R[A] > K[D])";
+    ISGEK  AD  (Read NumberConstant) "jump if R[A] >= K[D]";
+    ISNGEK AD  (Read NumberConstant) "jump if not (R[A] >= K[D])";
+    ISEQI  AD  (Read Signed) "jump if R[A] == D";
+    ISNEI  AD  (Read Signed) "jump if R[A] ~= D";
+    ISEQP  AD  (Read Unsigned) "jump if R[A] is nil, false or true, as D is 0, 1 or 2";
+    ISNEP  AD  (Read Unsigned) "jump if R[A] is not nil, false or true, as D is 0, 1 or 2";
     IST    AD  (None Read) "jump if R[D] is true";
     ISF    AD  (None Read) "jump if R[D] is nil or false";
     ISTC   AD  (Write Read) "if R[D] is true, R[A] = R[D] and jump";
@@ -205,6 +217,10 @@ instructions! {
     BXORK  ABC (Write Read NumberConstant) "R[A] = R[B] ~ K[C]";
     SHLK   ABC (Write Read NumberConstant) "R[A] = R[B] << K[C]";
     SHRK   ABC (Write Read NumberConstant) "R[A] = R[B] >> K[C]";
+    KADD   ABC (Write NumberConstant Read) "R[A] = K[B] + R[C]";
+    KSUB   ABC (Write NumberConstant Read) "R[A] = K[B] - R[C]";
+    KMUL   ABC (Write NumberConstant Read) "R[A] = K[B] * R[C]";
+    KDIV   ABC (Write NumberConstant Read) "R[A] = K[B] / R[C]";
     CONCAT ABC (Write Base Unsigned) "R[A] = R[B] .. … .. R[C], C > B; R[B] .. R[C] are lost";
 
     // Captured variables. One that is never assigned after its capture is copied into the closure; any other lives in a cell.
@@ -226,6 +242,9 @@ instructions! {
     TSET   ABC (Read Read Read) "R[B][R[C]] = R[A]";
     TSETS  ABC (Read Read None) [Field] "R[B][K] = R[A]";
     TSETI  ABC (Read Read Unsigned) "R[B][integer C] = R[A]";
+    TSETK  ABC (Constant Read Read) "R[B][R[C]] = K[A]";
+    TSETSK ABC (Constant Read None) [Field] "R[B][K] = K[A]";
+    TSETIK ABC (Constant Read Unsigned) "R[B][integer C] = K[A]";
     TLIST  AD  (Base Unsigned) [Index] "R[A] is a new table: [index + i] = R[A+1+i] for i from 0 to D-1; no metamethods";
     TLISTM AD  (Base Unsigned) [Index] "as TLIST with D values and then the open results";
     SELF   ABC (Base Read None) [Field] "R[A+2] = R[B]; R[A] = R[B][K]";

@@ -507,6 +507,7 @@ impl Checker<'_> {
                 self.error(Some(at), "the end of a parallel loop outside its body")
             }
             Op::PJOIN => self.window(at, a(word), 1),
+            Op::ISEQP | Op::ISNEP if d(word) > 2 => self.error(Some(at), "no such value"),
             Op::ICMPF if c(word) > 9 => self.error(Some(at), "no such comparison"),
             Op::IBITS if c(word) > 3 => self.error(Some(at), "no such operation on bits"),
             _ => Ok(()),

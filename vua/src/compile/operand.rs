@@ -385,6 +385,9 @@ impl Compiler<'_> {
             }
             _ => {}
         }
+        if self.store_constant(target, value, position)? {
+            return Ok(());
+        }
         let source = self.any_register(value)?;
         let before = core::mem::replace(&mut self.f.position, position);
         match *target {
@@ -415,6 +418,43 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    /// Stores a value that is known in a table, if an instruction can name both.
+    fn store_constant(
+        &mut self,
+        target: &Operand,
+        value: &Expression,
+        position: Position,
+    ) -> Coded<bool> {
+        if !matches!(
+            target,
+            Operand::Index(..) | Operand::Field(..) | Operand::Element(..)
+        ) {
+            return Ok(false);
+        }
+        let Some(literal) = value.literal().cloned() else {
+            return Ok(false);
+        };
+        let Ok(constant) = u8::try_from(self.constant(&literal)?) else {
+            return Ok(false);
+        };
+        let before = core::mem::replace(&mut self.f.position, position);
+        match *target {
+            Operand::Index(table, key) => {
+                self.emit_abc(Op::TSETK, constant, table, key)?;
+            }
+            Operand::Field(table, key) => {
+                self.emit_abc(Op::TSETSK, constant, table, 0)?;
+                self.emit_extension(key.into())?;
+            }
+            Operand::Element(table, key) => {
+                self.emit_abc(Op::TSETIK, constant, table, key)?;
+            }
+            _ => {}
+        }
+        self.f.position = before;
+        Ok(true)
+    }
+
     // Conditions.
 
     /// Turns the comparison before a jump around.
@@ -437,6 +477,18 @@ impl Compiler<'_> {
             Some(Op::ISNGTI) => Op::ISGTI,
             Some(Op::ISGEI) => Op::ISNGEI,
             Some(Op::ISNGEI) => Op::ISGEI,
+            Some(Op::ISLTK) => Op::ISNLTK,
+            Some(Op::ISNLTK) => Op::ISLTK,
+            Some(Op::ISLEK) => Op::ISNLEK,
+            Some(Op::ISNLEK) => Op::ISLEK,
+            Some(Op::ISGTK) => Op::ISNGTK,
+            Some(Op::ISNGTK) => Op::ISGTK,
+            Some(Op::ISGEK) => Op::ISNGEK,
+            Some(Op::ISNGEK) => Op::ISGEK,
+            Some(Op::ISEQI) => Op::ISNEI,
+            Some(Op::ISNEI) => Op::ISEQI,
+            Some(Op::ISEQP) => Op::ISNEP,
+            Some(Op::ISNEP) => Op::ISEQP,
             Some(Op::IEQ) => Op::INE,
             Some(Op::INE) => Op::IEQ,
             Some(Op::FEQ) => Op::FNE,

@@ -90,6 +90,15 @@ fn immediate(e: &Expression) -> Option<u16> {
     }
 }
 
+/// nil, false or true, as the comparisons with one take it.
+fn special(e: &Expression) -> Option<u16> {
+    match e.literal() {
+        Some(Literal::Nil) => Some(0),
+        Some(&Literal::Boolean(b)) => Some(1 + u16::from(b)),
+        _ => None,
+    }
+}
+
 impl Compiler<'_> {
     /// An operator before its operand.
     pub(super) fn unary(
@@ -214,6 +223,26 @@ impl Compiler<'_> {
                 )?));
             }
         }
+        let constant_left = match op {
+            Op::ADD => Some(Op::KADD),
+            Op::SUB => Some(Op::KSUB),
+            Op::MUL => Some(Op::KMUL),
+            Op::DIV => Some(Op::KDIV),
+            _ => None,
+        };
+        if let Some(op) = constant_left
+            && let Some(literal) = left.literal()
+            && number_of(literal).is_some()
+        {
+            let literal = literal.clone();
+            if let Ok(constant) = u8::try_from(self.constant(&literal)?) {
+                let register = self.any_register(right)?;
+                self.release_value(right);
+                self.f.position = position;
+                let at = self.emit_abc(op, 0, constant, register)?;
+                return Ok(Operand::Relocatable(at));
+            }
+        }
         // A constant on the left is loaded after the right operand is known: it has no effect of its own.
         let b = self.any_register(right)?;
         let a = self.any_register(left)?;
@@ -234,11 +263,17 @@ impl Compiler<'_> {
             if left.literal().is_some() {
                 core::mem::swap(&mut left, &mut right);
             }
-            let (op, with_constant) = if operator == BinaryOp::Eq {
-                (Op::ISEQ, Op::ISEQK)
+            let (op, with_constant, with_integer, with_special) = if operator == BinaryOp::Eq {
+                (Op::ISEQ, Op::ISEQK, Op::ISEQI, Op::ISEQP)
             } else {
-                (Op::ISNE, Op::ISNEK)
+                (Op::ISNE, Op::ISNEK, Op::ISNEI, Op::ISNEP)
             };
+            let small = immediate(right).map(|i| (with_integer, i));
+            if let Some((op, d)) = small.or(special(right).map(|which| (with_special, which))) {
+                let register = self.any_register(left)?;
+                self.release_value(left);
+                return self.compare(op, register, d, position);
+            }
             if let Some(literal) = right.literal() {
                 let literal = literal.clone();
                 if let Ok(constant) = u16::try_from(self.constant(&literal)?) {
@@ -249,27 +284,47 @@ impl Compiler<'_> {
             }
             return self.compare_registers(op, left, right, position);
         }
-        // With a small integer on either side, the other side is compared with it.
-        let (immediate_op, register_op, swapped) = match operator {
-            BinaryOp::Lt => ((Op::ISLTI, Op::ISGTI), Op::ISLT, false),
-            BinaryOp::Le => ((Op::ISLEI, Op::ISGEI), Op::ISLE, false),
-            BinaryOp::Gt => ((Op::ISGTI, Op::ISLTI), Op::ISLT, true),
-            _ => ((Op::ISGEI, Op::ISLEI), Op::ISLE, true),
+        // With a number known at compile time on either side, the other side is compared with it.
+        let (lt, gt) = ((Op::ISLTI, Op::ISLTK), (Op::ISGTI, Op::ISGTK));
+        let (le, ge) = ((Op::ISLEI, Op::ISLEK), (Op::ISGEI, Op::ISGEK));
+        let (ops, turned, register_op, swapped) = match operator {
+            BinaryOp::Lt => (lt, gt, Op::ISLT, false),
+            BinaryOp::Le => (le, ge, Op::ISLE, false),
+            BinaryOp::Gt => (gt, lt, Op::ISLT, true),
+            _ => (ge, le, Op::ISLE, true),
         };
-        if let Some(value) = immediate(right) {
+        if let Some((op, d)) = self.known_number(right, ops)? {
             let register = self.any_register(left)?;
             self.release_value(left);
-            return self.compare(immediate_op.0, register, value, position);
+            return self.compare(op, register, d, position);
         }
-        if let Some(value) = immediate(left) {
+        if let Some((op, d)) = self.known_number(left, turned)? {
             let register = self.any_register(right)?;
             self.release_value(right);
-            return self.compare(immediate_op.1, register, value, position);
+            return self.compare(op, register, d, position);
         }
         if swapped {
             core::mem::swap(&mut left, &mut right);
         }
         self.compare_registers(register_op, left, right, position)
+    }
+
+    /// For an operand that is a known number: which of two comparisons takes it, that with a small integer or that with a constant, and its operand.
+    fn known_number(
+        &mut self,
+        e: &Expression,
+        (with_integer, with_constant): (Op, Op),
+    ) -> Coded<Option<(Op, u16)>> {
+        if let Some(i) = immediate(e) {
+            return Ok(Some((with_integer, i)));
+        }
+        let Some(literal) = e.literal().filter(|literal| number_of(literal).is_some()) else {
+            return Ok(None);
+        };
+        let index = self.constant(&literal.clone())?;
+        Ok(u16::try_from(index)
+            .ok()
+            .map(|index| (with_constant, index)))
     }
 
     fn compare_registers(

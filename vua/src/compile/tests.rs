@@ -55,6 +55,10 @@ fn results_go_straight_to_their_targets() {
     code("local a, b = 1, 2 a = b a = a", "KINT KINT MOV");
     code("local a, b, c local d", "KNIL");
     code("local t = {} t.x = t.y[1]", "TNEW TGETS TGETI TSETS");
+    code(
+        "local t, i = {}, 1 t.x = nil t[1] = 2 t[i] = 'x'",
+        "TNEW KINT TSETSK TSETIK TSETK",
+    );
     code("local a = f(g(1), 2)", "GGET GGET KINT CALL KINT CALL");
     code("local s = 'a' .. 1 .. 'b'", "KVAL KINT KVAL CONCAT");
 }
@@ -64,7 +68,7 @@ fn constants_are_operands_and_are_folded() {
     code("local a = 2 * 3 + 4 local b = -a", "KINT NEG");
     code(
         "local a = ... local b = a + 1.5 local c = 1.5 + a",
-        "VARG ADDK KVAL ADD",
+        "VARG ADDK KADD",
     );
     code("local a = 1 // 0 local b = 0.0 * 1", "KINT IDIVK KVAL MULK");
     code(
@@ -95,7 +99,15 @@ fn conditions_are_jumps() {
     code("local a = ... if not a then a = 1 end", "VARG IST JMP KINT");
     code(
         "local a = ... if a ~= nil then a = 1 end",
-        "VARG ISEQK JMP KINT",
+        "VARG ISEQP JMP KINT",
+    );
+    code(
+        "local a = ... while a == 1 or a ~= 1.5 or a < 1.5 do end",
+        "VARG ISEQI JMP ISNEK JMP ISNLTK JMP LOOP",
+    );
+    code(
+        "local a = ... if 2.5 < a then a = 'x' end",
+        "VARG ISNGTK JMP KVAL",
     );
     code("local a, b = ... local c = a and b", "VARG ISFC JMP MOV");
     code(
@@ -148,8 +160,8 @@ fn captures() {
         CaptureSource::Capture(1)
     );
     // An assigned environment is a variable like any other.
-    code("x = 1 _ENV = {} x = 2", "GETCAP KINT TSETS TNEW KINT TSETS");
-    code("local _ENV = {} x = 1", "TNEW KINT TSETS");
+    code("x = 1 _ENV = {} x = 2", "GETCAP TSETSK TNEW TSETSK");
+    code("local _ENV = {} x = 1", "TNEW TSETSK");
 }
 
 #[test]

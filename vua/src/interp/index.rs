@@ -127,7 +127,7 @@ fn index_error(core: &Core, object: Value, named: &str) -> alloc::string::String
     )
 }
 
-/// `GSET`, `TSET`, `TSETS`, `TSETI`.
+/// `GSET`, `TSET`, `TSETS`, `TSETI`, and those that store a constant.
 pub(super) fn set(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
     let Some(op) = Op::of(ins) else {
@@ -135,7 +135,12 @@ pub(super) fn set(vm: &mut Vm, ins: u32) -> Flow {
     };
     // SAFETY: the verifier proved the operands.
     let (object, key, value, extended) = unsafe {
-        let value = register(core.base, a(ins));
+        let value = match op {
+            Op::TSETK | Op::TSETSK | Op::TSETIK => {
+                *closure_of(core.base).proto().constants.add(a(ins))
+            }
+            _ => register(core.base, a(ins)),
+        };
         match op {
             Op::GSET => (
                 closure_of(core.base).capture(0),
@@ -143,13 +148,13 @@ pub(super) fn set(vm: &mut Vm, ins: u32) -> Flow {
                 value,
                 true,
             ),
-            Op::TSETS => (
+            Op::TSETS | Op::TSETSK => (
                 register(core.base, b(ins)),
                 core.field_constant(),
                 value,
                 true,
             ),
-            Op::TSETI => (
+            Op::TSETI | Op::TSETIK => (
                 register(core.base, b(ins)),
                 Value::small(c(ins) as i32),
                 value,

@@ -70,11 +70,13 @@ fn writer(proto: &Proto, register: usize, at: usize) -> Option<usize> {
 fn metamethod_of(op: Op) -> Option<&'static str> {
     Some(match op {
         Op::GGET | Op::TGET | Op::TGETS | Op::TGETI | Op::SELF => "index",
-        Op::GSET | Op::TSET | Op::TSETS | Op::TSETI => "newindex",
-        Op::ADD | Op::ADDK => "add",
-        Op::SUB | Op::SUBK => "sub",
-        Op::MUL | Op::MULK => "mul",
-        Op::DIV | Op::DIVK => "div",
+        Op::GSET | Op::TSET | Op::TSETS | Op::TSETI | Op::TSETK | Op::TSETSK | Op::TSETIK => {
+            "newindex"
+        }
+        Op::ADD | Op::ADDK | Op::KADD => "add",
+        Op::SUB | Op::SUBK | Op::KSUB => "sub",
+        Op::MUL | Op::MULK | Op::KMUL => "mul",
+        Op::DIV | Op::DIVK | Op::KDIV => "div",
         Op::MOD | Op::MODK => "mod",
         Op::IDIV | Op::IDIVK => "idiv",
         Op::POW | Op::POWK => "pow",
@@ -88,8 +90,26 @@ fn metamethod_of(op: Op) -> Option<&'static str> {
         Op::LEN => "len",
         Op::CONCAT => "concat",
         Op::ISEQ | Op::ISNE | Op::ISEQK | Op::ISNEK => "eq",
-        Op::ISLT | Op::ISNLT | Op::ISLTI | Op::ISNLTI | Op::ISGTI | Op::ISNGTI => "lt",
-        Op::ISLE | Op::ISNLE | Op::ISLEI | Op::ISNLEI | Op::ISGEI | Op::ISNGEI => "le",
+        Op::ISLT
+        | Op::ISNLT
+        | Op::ISLTI
+        | Op::ISNLTI
+        | Op::ISGTI
+        | Op::ISNGTI
+        | Op::ISLTK
+        | Op::ISNLTK
+        | Op::ISGTK
+        | Op::ISNGTK => "lt",
+        Op::ISLE
+        | Op::ISNLE
+        | Op::ISLEI
+        | Op::ISNLEI
+        | Op::ISGEI
+        | Op::ISNGEI
+        | Op::ISLEK
+        | Op::ISNLEK
+        | Op::ISGEK
+        | Op::ISNGEK => "le",
         Op::CLOSE => "close",
         _ => return None,
     })

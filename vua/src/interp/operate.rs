@@ -36,10 +36,10 @@ enum Outcome {
 
 fn metamethod_of(op: Op) -> Metamethod {
     match op {
-        Op::ADD | Op::ADDK => Metamethod::Add,
-        Op::SUB | Op::SUBK => Metamethod::Sub,
-        Op::MUL | Op::MULK => Metamethod::Mul,
-        Op::DIV | Op::DIVK => Metamethod::Div,
+        Op::ADD | Op::ADDK | Op::KADD => Metamethod::Add,
+        Op::SUB | Op::SUBK | Op::KSUB => Metamethod::Sub,
+        Op::MUL | Op::MULK | Op::KMUL => Metamethod::Mul,
+        Op::DIV | Op::DIVK | Op::KDIV => Metamethod::Div,
         Op::MOD | Op::MODK => Metamethod::Mod,
         Op::IDIV | Op::IDIVK => Metamethod::Idiv,
         Op::POW | Op::POWK => Metamethod::Pow,
@@ -150,16 +150,20 @@ pub(super) fn binary(vm: &mut Vm, ins: u32) -> Flow {
     if op >= Op::RMOV {
         return raw_binary(core, op, ins);
     }
-    let with_constant = op >= Op::ADDK;
-    // SAFETY: the verifier proved the operands.
-    let (x, y) = unsafe {
-        let y = if with_constant {
-            *closure_of(core.base).proto().constants.add(c(ins))
-        } else {
-            get(core.base, c(ins))
-        };
-        (get(core.base, b(ins)), y)
+    let constant_left = op >= Op::KADD;
+    let constant_right = op >= Op::ADDK && !constant_left;
+    let operand = |is_constant: bool, index: usize| {
+        // SAFETY: the verifier proved the operands.
+        unsafe {
+            if is_constant {
+                (*closure_of(core.base).proto().constants.add(index), None)
+            } else {
+                (get(core.base, index), Some(index))
+            }
+        }
     };
+    let (x, x_register) = operand(constant_left, b(ins));
+    let (y, y_register) = operand(constant_right, c(ins));
     let event = metamethod_of(op);
     if let (Some(x), Some(y)) = (x.as_number(), y.as_number()) {
         let value = match compute(event, x, y) {
@@ -176,8 +180,7 @@ pub(super) fn binary(vm: &mut Vm, ins: u32) -> Flow {
     }
     let handler = core.engine.binary_metamethod(x, y, event);
     if handler.is_nil() {
-        let register = if with_constant { None } else { Some(c(ins)) };
-        return core.operand_error(event, (x, Some(b(ins))), (y, register));
+        return core.operand_error(event, (x, x_register), (y, y_register));
     }
     core.call_metamethod(handler, &[x, y], Continuation::Store, 0)
 }
@@ -288,7 +291,16 @@ pub(super) fn compare(vm: &mut Vm, ins: u32) -> Flow {
     let (x, y) = unsafe {
         let x = get(core.base, a(ins));
         let y = match op {
-            Op::ISEQK | Op::ISNEK => *closure_of(core.base).proto().constants.add(d(ins)),
+            Op::ISEQK
+            | Op::ISNEK
+            | Op::ISLTK
+            | Op::ISNLTK
+            | Op::ISLEK
+            | Op::ISNLEK
+            | Op::ISGTK
+            | Op::ISNGTK
+            | Op::ISGEK
+            | Op::ISNGEK => *closure_of(core.base).proto().constants.add(d(ins)),
             _ if (Op::ISLTI..=Op::ISNGEI).contains(&op) => Value::small(signed_d(ins) as i32),
             _ => get(core.base, d(ins)),
         };
@@ -304,6 +316,10 @@ pub(super) fn compare(vm: &mut Vm, ins: u32) -> Flow {
             | Op::ISNLEI
             | Op::ISNGTI
             | Op::ISNGEI
+            | Op::ISNLTK
+            | Op::ISNLEK
+            | Op::ISNGTK
+            | Op::ISNGEK
     );
     let then = if negated {
         Continuation::NegatedCondition
@@ -325,14 +341,33 @@ pub(super) fn compare(vm: &mut Vm, ins: u32) -> Flow {
         return Ok(());
     }
     // a > b is b < a.
-    let (x, y) = if matches!(op, Op::ISGTI | Op::ISNGTI | Op::ISGEI | Op::ISNGEI) {
+    let (x, y) = if matches!(
+        op,
+        Op::ISGTI
+            | Op::ISNGTI
+            | Op::ISGEI
+            | Op::ISNGEI
+            | Op::ISGTK
+            | Op::ISNGTK
+            | Op::ISGEK
+            | Op::ISNGEK
+    ) {
         (y, x)
     } else {
         (x, y)
     };
     let or_equal = matches!(
         op,
-        Op::ISLE | Op::ISNLE | Op::ISLEI | Op::ISNLEI | Op::ISGEI | Op::ISNGEI
+        Op::ISLE
+            | Op::ISNLE
+            | Op::ISLEI
+            | Op::ISNLEI
+            | Op::ISGEI
+            | Op::ISNGEI
+            | Op::ISLEK
+            | Op::ISNLEK
+            | Op::ISGEK
+            | Op::ISNGEK
     );
     let holds = if let (Some(x), Some(y)) = (x.as_number(), y.as_number()) {
         if or_equal {

@@ -66,16 +66,38 @@ macro_rules! hinted {
     };
 }
 
+/// The value that an instruction stores: a register's or a constant.
+macro_rules! stored {
+    (register $ins:ident, $base:ident, $k:ident) => {
+        get($base, a($ins))
+    };
+    (constant $ins:ident, $base:ident, $k:ident) => {
+        constant($k, a($ins))
+    };
+}
+
+/// The same, for a handler of several instructions.
+#[inline(always)]
+unsafe fn stored(ins: u64, base: *const u64, k: *const Proto) -> Value {
+    // SAFETY: the verifier proved the operand.
+    unsafe {
+        match ins & 0xff {
+            op if op >= Op::TSETK as u64 && op <= Op::TSETIK as u64 => constant(k, a(ins)),
+            _ => get(base, a(ins)),
+        }
+    }
+}
+
 /// Stores the field's value and goes on if the hint is right, no bit but that for a metatable asks for more, and the value that was there is not nil.
 macro_rules! set_hinted {
-    ($table:expr, $ins:ident, $pc:ident, $base:ident, $k:ident, $vm:ident) => {
+    ($table:expr, $from:ident, $ins:ident, $pc:ident, $base:ident, $k:ident, $vm:ident) => {
         let table = $table;
         if table.header().flags() & !flags::METATABLE == 0 {
             let nodes = table.node_block();
             let (key, hint) = extension($pc, $k);
             let node = nodes.hinted(hint);
             if node.key() == key && !node.value().is_nil() {
-                node.set(get($base, a($ins)));
+                node.set(stored!($from $ins, $base, $k));
                 next!($pc.add(1), $base, $k, $vm)
             }
         }
@@ -169,15 +191,9 @@ handlers! {
     }
     gset(ins, pc, base, k, vm) {
         if let Some(table) = closure_of(base).capture(0).as_table() {
-            set_hinted!(table, ins, pc, base, k, vm);
+            set_hinted!(table, register, ins, pc, base, k, vm);
         }
         slow!(slow_set, ins, pc, base, k, vm)
-    }
-    tsets(ins, pc, base, k, vm) {
-        if is_table(base, b(ins)) {
-            set_hinted!(table_in(base, b(ins)), ins, pc, base, k, vm);
-        }
-        slow!(set_field, ins, pc, base, k, vm)
     }
     #[inline(never)]
     set_field(ins, pc, base, k, vm) {
@@ -185,7 +201,7 @@ handlers! {
         // chain leads to the key.
         if is_table(base, b(ins)) && table_in(base, b(ins)).header().flags() == 0 {
             let (key, hint) = extension(pc, k);
-            if table_in(base, b(ins)).take_main(key, hint, get(base, a(ins))) {
+            if table_in(base, b(ins)).take_main(key, hint, stored(ins, base, k)) {
                 next!(pc.add(1), base, k, vm)
             }
         }
@@ -194,7 +210,7 @@ handlers! {
     #[inline(never)]
     set_searching(ins, pc, base, k, vm) {
         if is_table(base, b(ins))
-            && let Some(index) = set_found(vm, table_in(base, b(ins)), extension(pc, k).0, get(base, a(ins)))
+            && let Some(index) = set_found(vm, table_in(base, b(ins)), extension(pc, k).0, stored(ins, base, k))
         {
             note(pc, index);
             next!(pc.add(1), base, k, vm)
@@ -254,35 +270,13 @@ handlers! {
         }
         slow!(slow_get, ins, pc, base, k, vm)
     }
-    tset(ins, pc, base, k, vm) {
-        if is_table(base, b(ins)) && let Some(key) = Value::index_at(base.add(c(ins))) {
-            let table = table_in(base, b(ins));
-            let dense = table.dense_block();
-            if table.header().flags() == 0 && key.wrapping_sub(1) < dense.length() {
-                dense.set(key.wrapping_sub(1) as usize, get(base, a(ins)));
-                next!(pc, base, k, vm)
-            }
-        }
-        slow!(set_element, ins, pc, base, k, vm)
-    }
-    tseti(ins, pc, base, k, vm) {
-        if is_table(base, b(ins)) {
-            let table = table_in(base, b(ins));
-            let dense = table.dense_block();
-            let key = c(ins) as u32;
-            if table.header().flags() == 0 && key.wrapping_sub(1) < dense.length() {
-                dense.set(key.wrapping_sub(1) as usize, get(base, a(ins)));
-                next!(pc, base, k, vm)
-            }
-        }
-        slow!(set_element, ins, pc, base, k, vm)
-    }
-    /// `TSET`, `TSETI` of any key, in a table of one task whose metatable is not asked.
+    /// `TSET`, `TSETI` and those with a constant, of any key, in a table of one task whose metatable is not asked.
     #[inline(never)]
     set_element(ins, pc, base, k, vm) {
         if is_table(base, b(ins)) {
-            let key = if ins & 0xff == Op::TSETI as u64 { Value::small(c(ins) as i32) } else { get(base, c(ins)) };
-            if set_any(vm, table_in(base, b(ins)), key, get(base, a(ins))) {
+            let op = ins & 0xff;
+            let key = if op == Op::TSETI as u64 || op == Op::TSETIK as u64 { Value::small(c(ins) as i32) } else { get(base, c(ins)) };
+            if set_any(vm, table_in(base, b(ins)), key, stored(ins, base, k)) {
                 next!(pc, base, k, vm)
             }
         }
@@ -341,6 +335,48 @@ handlers! {
             None => slow!(slow_length, ins, pc, base, k, vm),
         }
     }
+}
+
+/// Stores, of a value in a register and of a constant.
+macro_rules! stores {
+    ($($field:ident $element:ident $small:ident $from:ident;)*) => {$(
+        handlers! {
+            $field(ins, pc, base, k, vm) {
+                if is_table(base, b(ins)) {
+                    set_hinted!(table_in(base, b(ins)), $from, ins, pc, base, k, vm);
+                }
+                slow!(set_field, ins, pc, base, k, vm)
+            }
+            $element(ins, pc, base, k, vm) {
+                if is_table(base, b(ins)) && let Some(key) = Value::index_at(base.add(c(ins))) {
+                    let table = table_in(base, b(ins));
+                    let dense = table.dense_block();
+                    if table.header().flags() == 0 && key.wrapping_sub(1) < dense.length() {
+                        dense.set(key.wrapping_sub(1) as usize, stored!($from ins, base, k));
+                        next!(pc, base, k, vm)
+                    }
+                }
+                slow!(set_element, ins, pc, base, k, vm)
+            }
+            $small(ins, pc, base, k, vm) {
+                if is_table(base, b(ins)) {
+                    let table = table_in(base, b(ins));
+                    let dense = table.dense_block();
+                    let key = c(ins) as u32;
+                    if table.header().flags() == 0 && key.wrapping_sub(1) < dense.length() {
+                        dense.set(key.wrapping_sub(1) as usize, stored!($from ins, base, k));
+                        next!(pc, base, k, vm)
+                    }
+                }
+                slow!(set_element, ins, pc, base, k, vm)
+            }
+        }
+    )*};
+}
+
+stores! {
+    tsets tset tseti register;
+    tsetsk tsetk tsetik constant;
 }
 
 /// The value of a field by a constant name, and a hint where it is; `None` if that needs a function to be called or
