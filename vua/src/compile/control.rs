@@ -422,7 +422,18 @@ impl<'c> Compiler<'c> {
         self.block_statements(body)?;
         self.close_block()?;
         self.f.position = position;
-        let end = self.emit_ad(Op::FORLOOP, base, 0)?;
+        self.end_numeric_for(Op::FORLOOP, base, prepare, first)
+    }
+
+    /// The instruction that begins the loop's next iteration, at `first`, and where the one that prepared the loop goes if there is none.
+    pub(super) fn end_numeric_for(
+        &mut self,
+        op: Op,
+        base: u8,
+        prepare: usize,
+        first: usize,
+    ) -> Coded<()> {
+        let end = self.emit_ad(op, base, 0)?;
         self.set_distance(end, first)?;
         let after = self.f.target();
         self.set_distance(prepare, after)?;

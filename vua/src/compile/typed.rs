@@ -48,16 +48,7 @@ impl<'c> Compiler<'c> {
             return Ok(());
         }
         self.release_raw(register);
-        let cell = self.reserve(1)?;
-        self.emit_ad(Op::RNEWCELL, cell, register.into())?;
-        self.locations[id.0 as usize] = Location::Cell(cell);
-        self.f.active.push(Active {
-            variable: Some(id),
-            register: Some(cell),
-            raw: false,
-            start,
-        });
-        Ok(())
+        self.declare_celled(id, register, start)
     }
 
     /// Brings a variable into scope whose value, of any type, is in a tagged register: converts or checks it.
@@ -225,7 +216,7 @@ impl<'c> Compiler<'c> {
         self.report(e.position, message);
     }
 
-    /// A raw variable of several whose raw register, among those of others, is left unused.
+    /// Brings a raw variable into scope that lives in a cell. The raw register that its value is in keeps it no longer than that.
     fn declare_celled(&mut self, id: VariableId, register: u8, start: usize) -> Coded<()> {
         let cell = self.reserve(1)?;
         self.emit_ad(Op::RNEWCELL, cell, register.into())?;
@@ -312,11 +303,7 @@ impl<'c> Compiler<'c> {
         self.block_statements(body)?;
         self.close_block()?;
         self.f.position = position;
-        let end = self.emit_ad(Op::RFORLOOP, base, 0)?;
-        self.set_distance(end, first)?;
-        let after = self.f.target();
-        self.set_distance(prepare, after)?;
-        self.close_block()
+        self.end_numeric_for(Op::RFORLOOP, base, prepare, first)
     }
 
     // Results.

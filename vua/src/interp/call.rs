@@ -496,15 +496,19 @@ pub(super) fn allocate(vm: &mut Vm, ins: u32) -> Flow {
     Err(crate::heap::NeedMemory { bytes: 64 }.into())
 }
 
+/// How many arguments a call has: `fixed`, and the open ones behind them if it is the form `open` of the instruction.
+fn arguments(core: &Core, ins: u32, fixed: usize, open: Op) -> usize {
+    if Op::of(ins) == Some(open) {
+        fixed + core.open
+    } else {
+        fixed
+    }
+}
+
 /// `CALL` of what is no function.
 pub(super) fn not_a_function(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
-    let count = b(ins)
-        + if Op::of(ins) == Some(Op::CALLM) {
-            core.open
-        } else {
-            0
-        };
+    let count = arguments(core, ins, b(ins), Op::CALLM);
     // SAFETY: the call's window is in the frame.
     unsafe {
         let callee = core.base.add(a(ins) + 2);
@@ -611,12 +615,7 @@ pub(super) fn poll(vm: &mut Vm, _ins: u32) -> Flow {
 /// `TCALL`, `TCALLM`.
 pub(super) fn tail_call(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
-    let count = d(ins)
-        + if Op::of(ins) == Some(Op::TCALLM) {
-            core.open
-        } else {
-            0
-        };
+    let count = arguments(core, ins, d(ins), Op::TCALLM);
     // SAFETY: the window is in the frame; the frame below it is given up.
     unsafe {
         let function = get(core.base, a(ins));

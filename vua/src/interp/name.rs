@@ -125,27 +125,30 @@ fn text(value: crate::value::Value) -> Option<String> {
 }
 
 impl Core {
-    /// ` (local 'x')` and the like, or nothing, for a register read by the running instruction.
-    pub(crate) fn variable(&self, register: Option<usize>) -> String {
-        let frame = Frame {
+    /// The frame of the running function.
+    fn running_frame(&self) -> Frame {
+        Frame {
             base: self.base,
             pc: self.pc,
-        };
-        let name = register.and_then(|register| self.name_in(frame, register));
+        }
+    }
+
+    /// The running function, what is known of its source, and the number of its next instruction; `None` if there is none, or nothing is known of it.
+    fn running(&self) -> Option<(&'static Proto, &'static Debug, usize)> {
+        let proto = self.frame_proto(self.running_frame())?;
+        let at = (self.pc as usize - proto.code as usize) / 4;
+        Some((proto, proto.debug()?, at))
+    }
+
+    /// ` (local 'x')` and the like, or nothing, for a register read by the running instruction.
+    pub(crate) fn variable(&self, register: Option<usize>) -> String {
+        let name = register.and_then(|register| self.name_in(self.running_frame(), register));
         name.map_or(String::new(), |name| format!(" ({name})"))
     }
 
     /// The name of the local variable that comes to be in a register of the running frame; `?` if it has none.
     pub(crate) fn register_name(&self, register: usize) -> String {
-        let frame = Frame {
-            base: self.base,
-            pc: self.pc,
-        };
-        let Some(proto) = self.frame_proto(frame) else {
-            return "?".into();
-        };
-        let at = (self.pc as usize - proto.code as usize) / 4;
-        let name = proto.debug().and_then(|debug| {
+        let name = self.running().and_then(|(_, debug, at)| {
             (at.saturating_sub(1)..at + 2).find_map(|at| local_name(debug, register, at))
         });
         name.unwrap_or("?").into()
@@ -153,15 +156,7 @@ impl Core {
 
     /// ` for variable 'x'` or nothing: the variable, captured or not, that a value in a raw register is meant for.
     pub(crate) fn raw_variable(&self, register: usize) -> String {
-        let frame = Frame {
-            base: self.base,
-            pc: self.pc,
-        };
-        let Some(proto) = self.frame_proto(frame) else {
-            return String::new();
-        };
-        let at = (self.pc as usize - proto.code as usize) / 4;
-        let Some(debug) = proto.debug() else {
+        let Some((proto, debug, at)) = self.running() else {
             return String::new();
         };
         // A variable comes into scope at the instruction that makes its value; one in a cell is stored by the next.
@@ -210,15 +205,7 @@ impl Core {
 
     /// ` for variable 'x'` or nothing: the variable whose value in a tagged register was checked.
     pub(crate) fn checked_variable(&self, register: usize) -> String {
-        let frame = Frame {
-            base: self.base,
-            pc: self.pc,
-        };
-        let Some(proto) = self.frame_proto(frame) else {
-            return String::new();
-        };
-        let at = (self.pc as usize - proto.code as usize) / 4;
-        let Some(debug) = proto.debug() else {
+        let Some((proto, debug, at)) = self.running() else {
             return String::new();
         };
         let local = |register| (at - 1..at + 4).find_map(|at| local_name(debug, register, at));

@@ -262,23 +262,12 @@ pub(super) fn pack(call: &mut Call<'_>) -> Result<Next, Throw> {
                 let f = call.number_argument(i)? as f32;
                 buffer.extend(
                     call,
-                    &if little {
-                        f.to_le_bytes()
-                    } else {
-                        f.to_be_bytes()
-                    },
+                    &integer_bytes(f.to_bits().into(), false, 4, little)[..4],
                 )?;
             }
             Item::Double => {
                 let f = call.number_argument(i)?;
-                buffer.extend(
-                    call,
-                    &if little {
-                        f.to_le_bytes()
-                    } else {
-                        f.to_be_bytes()
-                    },
-                )?;
+                buffer.extend(call, &integer_bytes(f.to_bits(), false, 8, little)[..8])?;
             }
             Item::Fixed => {
                 let bytes = call.bytes_argument(i)?.bytes();

@@ -95,6 +95,7 @@ const ASSIGNING: u32 = 4;
 const ASSIGNED: u32 = 5;
 const LAST: u32 = 6;
 const ENDED: u32 = 7;
+const REMOVED: u32 = 8;
 
 pub(crate) fn insert(call: &mut Call<'_>) -> Result<Next, Throw> {
     let count = call.count();
@@ -127,19 +128,38 @@ pub(crate) fn insert(call: &mut Call<'_>) -> Result<Next, Throw> {
         keep(call, INDEX, end)?;
         call.advance(FETCHING);
     }
+    if call.state() < LAST
+        && let Some(next) = shift(call, -1, kept(call, 1))?
+    {
+        return Ok(next);
+    }
+    if call.state() == LAST {
+        let (object, key, value) = (call.slot(0), call.slot(1), call.slot(2));
+        if let Some(next) = call.assign(object, key, value, CALLEE, ENDED)? {
+            return Ok(next);
+        }
+    }
+    Ok(Next::Nothing)
+}
+
+/// Moves elements by one place: from index `INDEX` on, each gets the value of its neighbour on the side that `by` says, 1 or -1, until
+/// the index is `end` or beyond. Then the state is `LAST`; before, there may be a call to make.
+fn shift(call: &mut Call<'_>, by: i64, end: i64) -> Result<Option<Next>, Throw> {
     let object = call.slot(0);
-    let position = kept(call, 1);
     let mut i = kept(call, INDEX);
     let mut state = call.state();
     let mut pace = Pace::default();
     loop {
         match state {
-            FETCHING if i <= position => state = LAST,
+            FETCHING if if by > 0 { i >= end } else { i <= end } => {
+                call.advance(LAST);
+                return Ok(None);
+            }
             FETCHING => {
-                let key = call.integer(i - 1)?;
+                let key = call.integer(i + by)?;
                 match call.fetch(object, key, CALLEE, FETCHED)? {
                     Fetched::Value(value) => call.set(MOVING, value),
-                    Fetched::Call(next) => return Ok(next),
+                    Fetched::Call(next) => return Ok(Some(next)),
                 }
                 state = ASSIGNING;
                 call.advance(ASSIGNING);
@@ -152,26 +172,18 @@ pub(crate) fn insert(call: &mut Call<'_>) -> Result<Next, Throw> {
             ASSIGNING => {
                 let (key, value) = (call.integer(i)?, call.slot(MOVING));
                 if let Some(next) = call.assign(object, key, value, CALLEE, ASSIGNED)? {
-                    return Ok(next);
+                    return Ok(Some(next));
                 }
                 state = ASSIGNED;
             }
-            ASSIGNED => {
-                i -= 1;
+            // `ASSIGNED`
+            _ => {
+                i += by;
                 keep(call, INDEX, i)?;
                 call.advance(FETCHING);
                 state = FETCHING;
                 pace.step(call)?;
             }
-            LAST => {
-                call.advance(LAST);
-                let (key, value) = (call.slot(1), call.slot(2));
-                if let Some(next) = call.assign(object, key, value, CALLEE, ENDED)? {
-                    return Ok(next);
-                }
-                return Ok(Next::Nothing);
-            }
-            _ => return Ok(Next::Nothing),
         }
     }
 }
@@ -217,53 +229,18 @@ pub(crate) fn remove(call: &mut Call<'_>) -> Result<Next, Throw> {
         call.set(2, call.result(CALLEE));
         call.advance(FETCHING);
     }
-    let object = call.slot(0);
-    let size = kept(call, 1);
-    let mut i = kept(call, INDEX);
-    let mut state = call.state();
-    let mut pace = Pace::default();
-    loop {
-        match state {
-            FETCHING if i >= size => state = LAST,
-            FETCHING => {
-                let key = call.integer(i + 1)?;
-                match call.fetch(object, key, CALLEE, FETCHED)? {
-                    Fetched::Value(value) => call.set(MOVING, value),
-                    Fetched::Call(next) => return Ok(next),
-                }
-                state = ASSIGNING;
-                call.advance(ASSIGNING);
-            }
-            FETCHED => {
-                call.set(MOVING, call.result(CALLEE));
-                state = ASSIGNING;
-                call.advance(ASSIGNING);
-            }
-            ASSIGNING => {
-                let (key, value) = (call.integer(i)?, call.slot(MOVING));
-                if let Some(next) = call.assign(object, key, value, CALLEE, ASSIGNED)? {
-                    return Ok(next);
-                }
-                state = ASSIGNED;
-            }
-            ASSIGNED => {
-                i += 1;
-                keep(call, INDEX, i)?;
-                call.advance(FETCHING);
-                state = FETCHING;
-                pace.step(call)?;
-            }
-            LAST => {
-                call.advance(LAST);
-                let key = call.integer(i)?;
-                if let Some(next) = call.assign(object, key, Value::NIL, CALLEE, LAST + 2)? {
-                    return Ok(next);
-                }
-                return Ok(Next::One(call.slot(2)));
-            }
-            _ => return Ok(Next::One(call.slot(2))),
+    if call.state() < LAST
+        && let Some(next) = shift(call, 1, kept(call, 1))?
+    {
+        return Ok(next);
+    }
+    if call.state() == LAST {
+        let (object, key) = (call.slot(0), call.slot(INDEX));
+        if let Some(next) = call.assign(object, key, Value::NIL, CALLEE, REMOVED)? {
+            return Ok(next);
         }
     }
+    Ok(Next::One(call.slot(2)))
 }
 
 /// `move(a1, f, e, t [, a2])`: slots 0 to 4 are the arguments, converted.

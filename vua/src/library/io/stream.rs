@@ -94,6 +94,17 @@ pub(super) enum Extent {
     Pending,
 }
 
+impl Extent {
+    /// Nothing but a text of so many bytes.
+    fn text(text: usize) -> Extent {
+        Extent::Found {
+            skip: 0,
+            text,
+            after: 0,
+        }
+    }
+}
+
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -208,11 +219,7 @@ impl Stream {
                 if let Some(at) = memchr::memchr(b'\n', window) {
                     let text = *seen + at;
                     return Ok(if whole {
-                        Extent::Found {
-                            skip: 0,
-                            text: text + 1,
-                            after: 0,
-                        }
+                        Extent::text(text + 1)
                     } else {
                         Extent::Found {
                             skip: 0,
@@ -229,45 +236,25 @@ impl Stream {
                     return Ok(if rest.is_empty() {
                         Extent::End
                     } else {
-                        Extent::Found {
-                            skip: 0,
-                            text: rest.len(),
-                            after: 0,
-                        }
+                        Extent::text(rest.len())
                     });
                 }
             }
             Want::Count(0) if !rest.is_empty() => {
-                return Ok(Extent::Found {
-                    skip: 0,
-                    text: 0,
-                    after: 0,
-                });
+                return Ok(Extent::text(0));
             }
             Want::Count(count) if count > 0 && rest.len() >= count => {
-                return Ok(Extent::Found {
-                    skip: 0,
-                    text: count,
-                    after: 0,
-                });
+                return Ok(Extent::text(count));
             }
             Want::Count(_) if self.ended => {
                 return Ok(if rest.is_empty() {
                     Extent::End
                 } else {
-                    Extent::Found {
-                        skip: 0,
-                        text: rest.len(),
-                        after: 0,
-                    }
+                    Extent::text(rest.len())
                 });
             }
             Want::All if self.ended => {
-                return Ok(Extent::Found {
-                    skip: 0,
-                    text: rest.len(),
-                    after: 0,
-                });
+                return Ok(Extent::text(rest.len()));
             }
             Want::Number => {
                 let spaces = rest
@@ -282,11 +269,7 @@ impl Stream {
                 }
                 let text = numeral(rest);
                 if text < rest.len() || self.ended {
-                    return Ok(Extent::Found {
-                        skip: 0,
-                        text,
-                        after: 0,
-                    });
+                    return Ok(Extent::text(text));
                 }
             }
             Want::Count(_) | Want::All => {}
