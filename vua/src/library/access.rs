@@ -369,6 +369,15 @@ impl Call<'_> {
     /// Exchanges what two integer keys of a table, both present, hold.
     pub(crate) fn swap(&mut self, table: Gc<Table>, i: i64, j: i64) -> Result<(), Throw> {
         self.before_store(table)?;
+        if !table.is_shared() {
+            let (x, y) = (table.get_int(i), table.get_int(j));
+            if !x.is_nil() && !y.is_nil() && table.set_dense(i, y) {
+                if table.set_dense(j, x) {
+                    return Ok(());
+                }
+                table.set_dense(i, x);
+            }
+        }
         let slot = |key| table.slot_int(key);
         match (slot(i), slot(j)) {
             (Ok(Some(a)), Ok(Some(b))) => {

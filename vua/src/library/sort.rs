@@ -176,6 +176,8 @@ struct Sorter {
     j: i64,
     chance: i64,
     depth: i64,
+    /// Whether all but the positions within the range is in the frame as it is here.
+    saved: bool,
 }
 
 impl Sorter {
@@ -197,26 +199,31 @@ impl Sorter {
             j: kept(call, J),
             chance: kept(call, CHANCE),
             depth: kept(call, DEPTH),
+            saved: true,
         }
     }
 
-    fn save(&self, call: &mut Call<'_>) -> Result<(), Throw> {
+    fn save(&mut self, call: &mut Call<'_>) -> Result<(), Throw> {
+        keep(call, I, self.i)?;
+        keep(call, J, self.j)?;
+        if self.saved {
+            return Ok(());
+        }
         for (slot, value) in [
             (LOW, self.low),
             (HIGH, self.high),
             (MIDDLE, self.middle),
-            (I, self.i),
-            (J, self.j),
             (CHANCE, self.chance),
             (DEPTH, self.depth),
         ] {
             keep(call, slot, value)?;
         }
+        self.saved = true;
         Ok(())
     }
 
     /// Exchanges two elements. If that must wait, the step begins again here.
-    fn swap(&self, call: &mut Call<'_>, i: i64, j: i64, verdict: bool) -> Result<(), Throw> {
+    fn swap(&mut self, call: &mut Call<'_>, i: i64, j: i64, verdict: bool) -> Result<(), Throw> {
         match call.swap(self.list, i, j) {
             Ok(()) => Ok(()),
             Err(throw) => {
@@ -246,6 +253,7 @@ impl Sorter {
                         return Ok(None);
                     } else {
                         self.depth -= 1;
+                        self.saved = false;
                         let at = RANGES + 2 * self.depth as usize;
                         (self.low, self.high) = (kept(call, at), kept(call, at + 1));
                     }
@@ -290,6 +298,7 @@ impl Sorter {
 
     fn end_range(&mut self) {
         self.low = self.high;
+        self.saved = false;
         self.phase = RANGE;
     }
 
@@ -306,6 +315,7 @@ impl Sorter {
                     return Ok(());
                 }
                 self.middle = self.choose();
+                self.saved = false;
                 self.phase = MIDDLE_FIRST;
             }
             MIDDLE_FIRST => {
@@ -363,6 +373,7 @@ impl Sorter {
         keep(call, at, longer.0)?;
         keep(call, at + 1, longer.1)?;
         self.depth += 1;
+        self.saved = false;
         if (longer.1 - longer.0) / 128 > shorter.1 - shorter.0 + 1 {
             // Very uneven: the pivots to come depend on something that the data's author does not know.
             self.chance = (call.platform().now() >> 4 & 0xffff_ffff) as i64 | 1;

@@ -193,7 +193,7 @@ handlers! {
         if let Some(table) = closure_of(base).capture(0).as_table() {
             set_hinted!(table, register, ins, pc, base, k, vm);
         }
-        slow!(slow_set, ins, pc, base, k, vm)
+        slow!(set_searching, ins, pc, base, k, vm)
     }
     #[inline(never)]
     set_field(ins, pc, base, k, vm) {
@@ -207,10 +207,12 @@ handlers! {
         }
         slow!(set_searching, ins, pc, base, k, vm)
     }
+    /// `GSET`, `TSETS`: searches, and notes where the field is.
     #[inline(never)]
     set_searching(ins, pc, base, k, vm) {
-        if is_table(base, b(ins))
-            && let Some(index) = set_found(vm, table_in(base, b(ins)), extension(pc, k).0, stored(ins, base, k))
+        let object = if ins & 0xff == Op::GSET as u64 { closure_of(base).capture(0) } else { get(base, b(ins)) };
+        if let Some(table) = object.as_table()
+            && let Some(index) = set_found(vm, table, extension(pc, k).0, stored(ins, base, k))
         {
             note(pc, index);
             next!(pc.add(1), base, k, vm)
