@@ -471,6 +471,20 @@ impl Gc<Array> {
         }
     }
 
+    /// How many elements it has if it owns its memory, else 0; 0 once that was released.
+    #[inline(always)]
+    pub fn own_length(self) -> usize {
+        // SAFETY: the array lives.
+        unsafe {
+            let at = self.as_ptr();
+            if (*at).root.is_null() {
+                (*at).length.load(Ordering::Acquire)
+            } else {
+                0
+            }
+        }
+    }
+
     /// How many elements it has; 0 once its memory was released.
     #[inline(always)]
     pub fn length(self) -> usize {

@@ -97,6 +97,15 @@ impl Gc<Closure> {
         self.word(index).load(Ordering::Relaxed)
     }
 
+    /// Where capture `index` lies, which never changes but for those that the closure is given when it is made.
+    ///
+    /// # Safety
+    /// There is such a capture.
+    #[inline(always)]
+    pub(crate) unsafe fn capture_at(self, index: usize) -> *const u64 {
+        self.word(index).as_ptr().cast_const()
+    }
+
     /// Capture `index` as the collector sees it: nil if it is a raw word.
     ///
     /// # Safety

@@ -112,7 +112,7 @@ macro_rules! integer_arithmetic {
                 if Value::is_inline_integer_at(base.add(b(ins))) && Value::is_inline_integer_at(base.add(c(ins))) {
                     let ($x, $y) = (get(base, b(ins)).inline_payload(), get(base, c(ins)).inline_payload());
                     if let Some(z) = $result {
-                        put(base, a(ins), z);
+                        put(base, a(after(ins, z.to_bits())), z);
                         next!(pc, base, k, vm)
                     }
                 }
@@ -123,7 +123,7 @@ macro_rules! integer_arithmetic {
                 if Value::is_inline_integer_at(base.add(b(ins))) && Value::is_inline_integer_at(y) {
                     let ($x, $y) = (get(base, b(ins)).inline_payload(), get(y, 0).inline_payload());
                     if let Some(z) = $result {
-                        put(base, a(ins), z);
+                        put(base, a(after(ins, z.to_bits())), z);
                         next!(pc, base, k, vm)
                     }
                 }

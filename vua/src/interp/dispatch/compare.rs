@@ -18,11 +18,13 @@ macro_rules! comparison {
                 slow!(slow_compare, ins, pc, base, k, vm)
             }
             $name(ins, pc, base, k, vm) {
-                if Value::is_inline_integer_at(base.add(a(ins))) && Value::is_inline_integer_at(base.add(d(ins))) {
-                    branch!((get(base, a(ins)).inline_order() $op get(base, d(ins)).inline_order()) ^ $negate, pc, base, k, vm)
+                let y = base.add(d(ins));
+                let x = base.add(a(after(ins, y as u64)));
+                if Value::is_inline_integer_at(x) && Value::is_inline_integer_at(y) {
+                    branch!((get(x, 0).inline_order() $op get(y, 0).inline_order()) ^ $negate, pc, base, k, vm)
                 }
                 // Whatever is no float is a NaN as a double.
-                let (x, y) = (get_float(base, a(ins)), get_float(base, d(ins)));
+                let (x, y) = (get_float(x, 0), get_float(y, 0));
                 if !x.is_nan() && !y.is_nan() {
                     branch!((x $op y) ^ $negate, pc, base, k, vm)
                 }
@@ -177,7 +179,8 @@ macro_rules! equality_immediate {
                 branch!((get_float(base, a(ins)) == signed_d(ins) as f64) ^ $negate, pc, base, k, vm)
             }
             $special(ins, pc, base, k, vm) {
-                branch!((get_word(base, a(ins)) == Value::NIL.to_bits() + d(ins) as u64) ^ $negate, pc, base, k, vm)
+                let y = Value::NIL.to_bits() + d(ins) as u64;
+                branch!((get_word(base, a(after(ins, y))) == y) ^ $negate, pc, base, k, vm)
             }
         }
     )*};

@@ -1,8 +1,11 @@
 //! Structs and arrays whose types the compiler knows. Every instruction checks what it is given: a variable's type is no proof to the interpreter.
+//!
+//! The first handler of each knows words of 8 and 4 bytes and bytes, at aligned addresses, and arrays that own their memory; the second all else.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::*;
+use crate::heap::Kind;
 use crate::memory::{Array, Scalar, Struct, scalar};
 
 /// Element `index` of an array: what it is, and where.
@@ -75,8 +78,204 @@ fn struct_data(value: Value, of: Value) -> Option<(Gc<Struct>, *mut u8)> {
     Some((it, it.data()?))
 }
 
+/// Kinds as a set of their codes.
+const fn set(kinds: &[Scalar]) -> u32 {
+    let (mut set, mut i) = (0, 0);
+    while i < kinds.len() {
+        set |= 1 << kinds[i] as u32;
+        i += 1;
+    }
+    set
+}
+
+/// Integers of 8 bytes, which are their raw words.
+const WORDS: u32 = set(&[Scalar::Reg, Scalar::I64, Scalar::U64]);
+/// Integers that are stored as their low 4 bytes.
+const HALVES: u32 = set(&[Scalar::I32, Scalar::U32]);
+
+const fn is_in(set: u32, code: u8) -> bool {
+    code < 32 && set >> code & 1 != 0
+}
+
+/// Puts the integer of the kind `$code` at an address into a register and goes on, if it is simple.
+macro_rules! load_integer {
+    ($code:expr, $at:expr, $ins:ident, $pc:expr, $base:ident, $k:ident, $vm:ident) => {
+        let at: *mut u8 = $at;
+        if is_in(WORDS, $code) && at as usize & 7 == 0 {
+            *$base.add(a($ins)) = AtomicU64::from_ptr(at.cast()).load(Ordering::Relaxed);
+            next!($pc, $base, $k, $vm)
+        }
+        if $code == Scalar::U8 as u8 {
+            *$base.add(a($ins)) = AtomicU8::from_ptr(at).load(Ordering::Relaxed) as u64;
+            next!($pc, $base, $k, $vm)
+        }
+        if is_in(HALVES, $code) && at as usize & 3 == 0 {
+            let half = AtomicU32::from_ptr(at.cast()).load(Ordering::Relaxed);
+            *$base.add(a($ins)) = if $code == Scalar::U32 as u8 {
+                half as u64
+            } else {
+                half as i32 as u64
+            };
+            next!($pc, $base, $k, $vm)
+        }
+    };
+}
+
+/// As `load_integer` for a double. A NaN, whose payload is to be forgotten, is not simple.
+macro_rules! load_double {
+    ($code:expr, $at:expr, $ins:ident, $pc:expr, $base:ident, $k:ident, $vm:ident) => {
+        let at: *mut u8 = $at;
+        if $code == Scalar::F64 as u8 && at as usize & 7 == 0 {
+            let f = f64::from_bits(AtomicU64::from_ptr(at.cast()).load(Ordering::Relaxed));
+            if !f.is_nan() {
+                *$base.add(a($ins)) = f.to_bits();
+                next!($pc, $base, $k, $vm)
+            }
+        }
+    };
+}
+
+/// Stores a register's integer and goes on, if it is simple.
+macro_rules! store_integer {
+    ($code:expr, $at:expr, $ins:ident, $pc:expr, $base:ident, $k:ident, $vm:ident) => {
+        let at: *mut u8 = $at;
+        if is_in(WORDS, $code) && at as usize & 7 == 0 {
+            AtomicU64::from_ptr(at.cast()).store(*$base.add(a($ins)), Ordering::Relaxed);
+            next!($pc, $base, $k, $vm)
+        }
+        if $code == Scalar::U8 as u8 {
+            AtomicU8::from_ptr(at).store(*$base.add(a($ins)) as u8, Ordering::Relaxed);
+            next!($pc, $base, $k, $vm)
+        }
+        if is_in(HALVES, $code) && at as usize & 3 == 0 {
+            AtomicU32::from_ptr(at.cast()).store(*$base.add(a($ins)) as u32, Ordering::Relaxed);
+            next!($pc, $base, $k, $vm)
+        }
+    };
+}
+
+/// As `store_integer` for a double.
+macro_rules! store_double {
+    ($code:expr, $at:expr, $ins:ident, $pc:expr, $base:ident, $k:ident, $vm:ident) => {
+        let at: *mut u8 = $at;
+        if $code == Scalar::F64 as u8 && at as usize & 7 == 0 {
+            AtomicU64::from_ptr(at.cast()).store(*$base.add(a($ins)), Ordering::Relaxed);
+            next!($pc, $base, $k, $vm)
+        }
+    };
+}
+
+/// Element R[C] of the array R[B], if the array owns its memory: the array, and how many elements come before.
+#[inline(always)]
+unsafe fn own_element(ins: u64, base: *const u64) -> Option<(Gc<Array>, usize)> {
+    // SAFETY: the verifier proved the registers.
+    unsafe {
+        if !Value::has_tag_at(base.add(b(ins)), Tag::Struct) {
+            return None;
+        }
+        let object = get(base, b(ins)).address();
+        if (*object).kind() != Kind::Array {
+            return None;
+        }
+        let array = Gc::<Array>::from_value_unchecked(get(base, b(ins)));
+        let at = get_word(base, c(ins)).wrapping_sub(1);
+        if at < array.own_length() as u64 {
+            Some((array, at as usize))
+        } else {
+            None
+        }
+    }
+}
+
+/// The constants of an extension word of the kind `Path`: the type, and the offset times 256 with the code of the scalar.
+#[inline(always)]
+unsafe fn place(pc: *const AtomicU32, k: *const Proto) -> (Value, usize) {
+    // SAFETY: the verifier proved both constants.
+    unsafe {
+        let word = (*pc).load(Ordering::Relaxed) as usize;
+        let place = constant(k, word >> 16).inline_payload();
+        (constant(k, word & 0xffff), place as usize)
+    }
+}
+
+/// Whether nothing but the store is to be done for a store into an array that owns its memory.
+#[inline(always)]
+fn is_plain_array(array: Gc<Array>) -> bool {
+    array.header().flags() & (flags::FROZEN | flags::LOG) == 0
+}
+
 handlers! {
     ageti(ins, pc, base, k, vm) {
+        if let Some((array, at)) = own_element(ins, base) {
+            let code = array.code();
+            let shift = if is_in(WORDS, code) { 3 } else if code == Scalar::U8 as u8 { 0 } else { 2 };
+            load_integer!(code, array.data().add(at << shift), ins, pc, base, k, vm);
+        }
+        slow!(ageti_any, ins, pc, base, k, vm)
+    }
+    agetf(ins, pc, base, k, vm) {
+        if let Some((array, at)) = own_element(ins, base) {
+            load_double!(array.code(), array.data().add(at << 3), ins, pc, base, k, vm);
+        }
+        slow!(agetf_any, ins, pc, base, k, vm)
+    }
+    aseti(ins, pc, base, k, vm) {
+        if let Some((array, at)) = own_element(ins, base) && is_plain_array(array) {
+            let code = array.code();
+            let shift = if is_in(WORDS, code) { 3 } else if code == Scalar::U8 as u8 { 0 } else { 2 };
+            store_integer!(code, array.data().add(at << shift), ins, pc, base, k, vm);
+        }
+        slow!(aseti_any, ins, pc, base, k, vm)
+    }
+    asetf(ins, pc, base, k, vm) {
+        if let Some((array, at)) = own_element(ins, base) && is_plain_array(array) {
+            store_double!(array.code(), array.data().add(at << 3), ins, pc, base, k, vm);
+        }
+        slow!(asetf_any, ins, pc, base, k, vm)
+    }
+    sget(ins, pc, base, k, vm) {
+        let (of, place) = place(pc, k);
+        if let Some((_, data)) = struct_data(get(base, b(ins)), of) {
+            load_double!(place as u8, data.add(place >> 8), ins, pc.add(1), base, k, vm);
+            load_integer!(place as u8, data.add(place >> 8), ins, pc.add(1), base, k, vm);
+        }
+        slow!(sget_any, ins, pc, base, k, vm)
+    }
+    sset(ins, pc, base, k, vm) {
+        let (of, place) = place(pc, k);
+        if let Some((it, data)) = struct_data(get(base, b(ins)), of) && is_plain(it.as_ptr().cast(), it.root()) {
+            store_double!(place as u8, data.add(place >> 8), ins, pc.add(1), base, k, vm);
+            store_integer!(place as u8, data.add(place >> 8), ins, pc.add(1), base, k, vm);
+        }
+        slow!(sset_any, ins, pc, base, k, vm)
+    }
+    pget(ins, pc, base, k, vm) {
+        if let Some((array, at)) = own_element(ins, base) && let Some(found) = array.of() {
+            let (of, place) = place(pc, k);
+            if found.value() == of {
+                let data = array.data().add(at * found.info().size + (place >> 8));
+                load_double!(place as u8, data, ins, pc.add(1), base, k, vm);
+                load_integer!(place as u8, data, ins, pc.add(1), base, k, vm);
+            }
+        }
+        slow!(pget_any, ins, pc, base, k, vm)
+    }
+    pset(ins, pc, base, k, vm) {
+        if let Some((array, at)) = own_element(ins, base) && let Some(found) = array.of() && is_plain_array(array) {
+            let (of, place) = place(pc, k);
+            if found.value() == of {
+                let data = array.data().add(at * found.info().size + (place >> 8));
+                store_double!(place as u8, data, ins, pc.add(1), base, k, vm);
+                store_integer!(place as u8, data, ins, pc.add(1), base, k, vm);
+            }
+        }
+        slow!(pset_any, ins, pc, base, k, vm)
+    }
+}
+
+handlers! {
+    #[inline(never)]
+    ageti_any(ins, pc, base, k, vm) {
         if let Some((array, at)) = element(get(base, b(ins)), get_integer(base, c(ins)))
             && let Some(kind) = array.scalar() && kind.is_integer() {
             *base.add(a(ins)) = scalar::load_integer(kind, array.data().add(at * kind.size())) as u64;
@@ -84,7 +283,8 @@ handlers! {
         }
         slow!(slow_memory, ins, pc, base, k, vm)
     }
-    agetf(ins, pc, base, k, vm) {
+    #[inline(never)]
+    agetf_any(ins, pc, base, k, vm) {
         if let Some((array, at)) = element(get(base, b(ins)), get_integer(base, c(ins)))
             && let Some(kind) = array.scalar() && kind.is_float() {
             *base.add(a(ins)) = scalar::load_float(kind, array.data().add(at * kind.size())).to_bits();
@@ -92,7 +292,8 @@ handlers! {
         }
         slow!(slow_memory, ins, pc, base, k, vm)
     }
-    aseti(ins, pc, base, k, vm) {
+    #[inline(never)]
+    aseti_any(ins, pc, base, k, vm) {
         if let Some((array, at)) = element(get(base, b(ins)), get_integer(base, c(ins)))
             && let Some(kind) = array.scalar() && kind.is_integer()
             && is_plain(array.as_ptr().cast(), array.root()) {
@@ -101,7 +302,8 @@ handlers! {
         }
         slow!(slow_memory, ins, pc, base, k, vm)
     }
-    asetf(ins, pc, base, k, vm) {
+    #[inline(never)]
+    asetf_any(ins, pc, base, k, vm) {
         if let Some((array, at)) = element(get(base, b(ins)), get_integer(base, c(ins)))
             && let Some(kind) = array.scalar() && kind.is_float()
             && is_plain(array.as_ptr().cast(), array.root()) {
@@ -117,7 +319,8 @@ handlers! {
         }
         slow!(slow_memory, ins, pc, base, k, vm)
     }
-    sget(ins, pc, base, k, vm) {
+    #[inline(never)]
+    sget_any(ins, pc, base, k, vm) {
         let (of, offset, kind) = path(pc, k);
         if let Some((_, data)) = struct_data(get(base, b(ins)), of) {
             *base.add(a(ins)) = load(kind, data.add(offset));
@@ -125,7 +328,8 @@ handlers! {
         }
         slow!(slow_memory, ins, pc, base, k, vm)
     }
-    sset(ins, pc, base, k, vm) {
+    #[inline(never)]
+    sset_any(ins, pc, base, k, vm) {
         let (of, offset, kind) = path(pc, k);
         if let Some((it, data)) = struct_data(get(base, b(ins)), of) && is_plain(it.as_ptr().cast(), it.root()) {
             store(kind, data.add(offset), *base.add(a(ins)));
@@ -133,7 +337,8 @@ handlers! {
         }
         slow!(slow_memory, ins, pc, base, k, vm)
     }
-    pget(ins, pc, base, k, vm) {
+    #[inline(never)]
+    pget_any(ins, pc, base, k, vm) {
         let (of, offset, kind) = path(pc, k);
         if let Some((array, at)) = element(get(base, b(ins)), get_integer(base, c(ins)))
             && let Some(found) = array.of() && found.value() == of {
@@ -142,7 +347,8 @@ handlers! {
         }
         slow!(slow_memory, ins, pc, base, k, vm)
     }
-    pset(ins, pc, base, k, vm) {
+    #[inline(never)]
+    pset_any(ins, pc, base, k, vm) {
         let (of, offset, kind) = path(pc, k);
         if let Some((array, at)) = element(get(base, b(ins)), get_integer(base, c(ins)))
             && let Some(found) = array.of() && found.value() == of

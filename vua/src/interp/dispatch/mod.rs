@@ -70,6 +70,33 @@ fn signed_d(word: u64) -> isize {
     operand::signed_d(word as u32)
 }
 
+/// The instruction, for operands that are to be taken out of it only once `known` is known: the second byte of `rdx`, which operand A is, can be moved to
+/// few registers, and a handler that wants it there too early has to save one. Makes no code.
+#[inline(always)]
+fn after(word: u64, known: u64) -> u64 {
+    let mut word = word;
+    #[cfg(not(miri))]
+    // SAFETY: no instructions.
+    unsafe {
+        core::arch::asm!("", inout("rdx") word, in("r9") known, options(pure, nomem, nostack, preserves_flags));
+    }
+    let _ = (&mut word, known);
+    word
+}
+
+/// The same for a float.
+#[inline(always)]
+fn after_float(word: u64, known: f64) -> u64 {
+    let mut word = word;
+    #[cfg(not(miri))]
+    // SAFETY: no instructions.
+    unsafe {
+        core::arch::asm!("", inout("rdx") word, in("xmm0") known, options(pure, nomem, nostack, preserves_flags));
+    }
+    let _ = (&mut word, known);
+    word
+}
+
 /// What instruction lies at an address.
 #[inline(always)]
 unsafe fn word_at(pc: *const AtomicU32) -> u64 {

@@ -37,12 +37,14 @@ handlers! {
     }
 
     getcap(ins, pc, base, k, vm) {
-        put(base, a(ins), closure_of(base).capture(d(ins)));
+        let value = closure_of(base).capture(d(ins));
+        put(base, a(after(ins, value.to_bits())), value);
         next!(pc, base, k, vm)
     }
     getcell(ins, pc, base, k, vm) {
         let cell: Gc<Cell> = Gc::from_value_unchecked(closure_of(base).capture(d(ins)));
-        put(base, a(ins), cell.get());
+        let value = cell.get();
+        put(base, a(after(ins, value.to_bits())), value);
         next!(pc, base, k, vm)
     }
     setcell(ins, pc, base, k, vm) {

@@ -102,12 +102,14 @@ handlers! {
         next!(pc, base, k, vm)
     }
     rgetcap(ins, pc, base, k, vm) {
-        *base.add(a(ins)) = closure_of(base).raw_capture(d(ins));
+        let word = closure_of(base).raw_capture(d(ins));
+        *base.add(a(after(ins, word))) = word;
         next!(pc, base, k, vm)
     }
     rgetcell(ins, pc, base, k, vm) {
         let cell: Gc<Cell> = Gc::from_value_unchecked(closure_of(base).capture(d(ins)));
-        *base.add(a(ins)) = cell.get_raw();
+        let word = cell.get_raw();
+        *base.add(a(after(ins, word))) = word;
         next!(pc, base, k, vm)
     }
     rsetcell(ins, pc, base, k, vm) {
@@ -141,13 +143,17 @@ macro_rules! raw_binary {
         handlers! {
             $name(ins, pc, base, k, vm) {
                 let ($x, $y) = (raw_binary!(@get $type, base, b(ins)), raw_binary!(@get $type, base, c(ins)));
-                *base.add(a(ins)) = raw_binary!(@word $type, $result);
+                let result = $result;
+                let ins = raw_binary!(@after $type, ins, result);
+                *base.add(a(ins)) = raw_binary!(@word $type, result);
                 next!(pc, base, k, vm)
             }
         }
     )*};
     (@get i64, $base:ident, $r:expr) => { get_integer($base, $r) };
     (@get f64, $base:ident, $r:expr) => { get_float($base, $r) };
+    (@after i64, $ins:ident, $e:expr) => { after($ins, $e as u64) };
+    (@after f64, $ins:ident, $e:expr) => { after_float($ins, $e) };
     (@word i64, $e:expr) => { ($e) as u64 };
     (@word f64, $e:expr) => { ($e).to_bits() };
 }
@@ -174,7 +180,9 @@ macro_rules! raw_compare {
     ($($name:ident $get:ident $op:tt $negate:tt;)*) => {$(
         handlers! {
             $name(ins, pc, base, k, vm) {
-                branch!(($get(base, a(ins)) $op $get(base, d(ins))) ^ $negate, pc, base, k, vm)
+                let y = base.add(d(ins));
+                let x = base.add(a(after(ins, y as u64)));
+                branch!(($get(x, 0) $op $get(y, 0)) ^ $negate, pc, base, k, vm)
             }
         }
     )*};

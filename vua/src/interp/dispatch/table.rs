@@ -106,8 +106,9 @@ macro_rules! set_hinted {
 
 handlers! {
     gget(ins, pc, base, k, vm) {
-        if let Some(table) = closure_of(base).capture(0).as_table() {
-            hinted!(table, ins, pc, base, k, vm);
+        let environment = closure_of(base).capture_at(0);
+        if Value::has_tag_at(environment, Tag::Table) {
+            hinted!(table_in(environment, 0), ins, pc, base, k, vm);
         }
         slow!(get_field, ins, pc, base, k, vm)
     }
@@ -190,8 +191,9 @@ handlers! {
         slow!(slow_get, ins, pc, base, k, vm)
     }
     gset(ins, pc, base, k, vm) {
-        if let Some(table) = closure_of(base).capture(0).as_table() {
-            set_hinted!(table, register, ins, pc, base, k, vm);
+        let environment = closure_of(base).capture_at(0);
+        if Value::has_tag_at(environment, Tag::Table) {
+            set_hinted!(table_in(environment, 0), register, ins, pc, base, k, vm);
         }
         slow!(set_searching, ins, pc, base, k, vm)
     }
