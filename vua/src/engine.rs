@@ -11,7 +11,7 @@
 //! Each core counts the tasks that were spawned and that ended on it. The program is over when its main function has ended and the two
 //! sums are equal: a core that finds nothing to do reads all counts of ended tasks and then, after a fence, all counts of spawned ones. Both only grow, and
 //! an ended task was spawned before, so equal sums mean that at the moment between the two readings no task was alive, and a dead
-//! program spawns none. Whoever finds that out reports, sets the status and closes the scheduler, upon which every core's [`Engine::work`] returns.
+//! program spawns none but to [run finalizers](crate::task::finalize), which come first. Whoever finds that out reports, sets the status and closes the scheduler, upon which every core's [`Engine::work`] returns.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -34,11 +34,13 @@ use crate::heap::{Heap, Kind, LocalHeap, NeedMemory};
 use crate::interp::{Core, Vm};
 use crate::library::Builder;
 use crate::library::module::{Load, Loads};
+use crate::library::tuning::Tuning;
 use crate::memory::{Struct, StructType};
 use crate::object::{Cell, Closure, Gc, Proto, Str};
 use crate::observe::{Observe, Observer};
 use crate::output::{Appended, Output};
 use crate::table::{Retired, Table};
+use crate::task::finalize::{self, Finalizing};
 use crate::task::list::Register;
 use crate::task::{State, Task, Woken};
 use crate::value::{Tag, Value};
@@ -135,6 +137,15 @@ impl From<NeedMemory> for LoadError {
     }
 }
 
+/// A status as the program may give it.
+fn limited(status: i64) -> i32 {
+    if (0..=status::LARGEST as i64).contains(&status) {
+        status as i32
+    } else {
+        status::LARGEST
+    }
+}
+
 /// Tasks spawned and ended on a core, written by that core alone.
 #[derive(Default)]
 struct Lives {
@@ -205,6 +216,11 @@ pub struct Engine {
     failed: Lock<Vec<Gc<Task>>>,
     /// Blocks that shared tables no longer use, until a handshake has passed.
     retired: Lock<Vec<(Epoch, Retired)>>,
+    /// The task that runs finalizers, and whether it does.
+    finalizer: Gc<Task>,
+    finalizing: Finalizing,
+    /// What `collectgarbage` was told.
+    tuning: Tuning,
 }
 
 // SAFETY: handles of objects are plain addresses; what they lead to is shared by the rules of each kind.
@@ -239,12 +255,16 @@ impl Engine {
         crate::share::open(&mut builder)?;
         let builtins = crate::share::prelude::open(&mut builder)?;
         heap.set_trace_hook(Kind::Other, crate::share::trace);
+        let finalizers = builder.function("finalizers", finalize::run, &[])?;
         let (strings, files) = (builder.string_metatable(), builder.file_metatable());
         let mut objects = alloc::vec![None; Kind::COUNT * EXTRAS];
         for (kind, extra, metatable) in builder.object_metatables() {
             objects[*kind as usize * EXTRAS + usize::from(*extra)] = Some(*metatable);
         }
         let (array_methods, type_metatable) = builder.memory_tables();
+
+        let finalizer = Task::new(&local, finalizers, &[], None)?;
+        finalizer.set_state(State::Waiting);
 
         // The engine and the cores' machines refer to each other: the engine's place comes first.
         let place: &'static mut core::mem::MaybeUninit<Engine> =
@@ -321,6 +341,9 @@ impl Engine {
             input_wakes: AtomicU64::new(0),
             failed: Lock::new(Vec::new()),
             retired: Lock::new(Vec::new()),
+            finalizer,
+            finalizing: Finalizing::new(),
+            tuning: Tuning::new(),
         });
         Ok(engine)
     }
@@ -562,11 +585,7 @@ impl Engine {
 
     /// Ends the program as `os.exit` does; statuses outside 0 to 63 become 63.
     pub fn exit(&self, status: i64) {
-        self.end(if (0..=status::LARGEST as i64).contains(&status) {
-            status as i32
-        } else {
-            status::LARGEST
-        });
+        self.end(limited(status));
     }
 
     /// What every core counted, as one line of JSON.
@@ -656,6 +675,7 @@ impl Engine {
             let main: Gc<Task> = main;
             visit(main.value());
         }
+        visit(self.finalizer.value());
         for (table, task) in self.writers.lock().iter() {
             visit(table.value());
             visit(task.value());
@@ -708,6 +728,12 @@ impl Engine {
     /// The error of message handlers that fail in one another for too long.
     pub(crate) fn handler_error(&self) -> Value {
         self.handler_error
+    }
+
+    /// Ends the program with this status, from 0 to 63 or 63, when its tasks have closed their variables and its finalizers have run.
+    pub(crate) fn shut(&self, status: i64) {
+        self.give_status(limited(status));
+        self.cancel_all();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -777,6 +803,11 @@ impl Engine {
         }
     }
 
+    /// The name of a metamethod.
+    pub(crate) fn metamethod_name(&self, event: Metamethod) -> Value {
+        self.names[event as usize]
+    }
+
     /// Whether a metatable has no such metamethod.
     #[inline]
     pub(crate) fn has_no(&self, metatable: Gc<Table>, event: Metamethod) -> bool {
@@ -830,12 +861,26 @@ impl Engine {
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
+    /// The task that runs finalizers.
+    pub(crate) fn finalizer(&self) -> Gc<Task> {
+        self.finalizer
+    }
+
+    /// What `collectgarbage` was told.
+    pub(crate) fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    pub(crate) fn finalizing(&self) -> &Finalizing {
+        &self.finalizing
+    }
+
     pub(crate) fn is_main(&self, task: Gc<Task>) -> bool {
         self.main.load(Ordering::Relaxed) == task.as_ptr()
     }
 
     /// The main function has ended: an error cancels its tasks, else they go on.
-    pub(crate) fn main_ended(&self, _core: &mut Core, task: Gc<Task>, state: State) {
+    pub(crate) fn main_ended(&self, core: &mut Core, task: Gc<Task>, state: State) {
         if state == State::Failed {
             task.observe();
             self.report(task);
@@ -843,15 +888,11 @@ impl Engine {
             self.cancel_all();
         }
         self.main_ended.store(true, Ordering::SeqCst);
-        self.end_if_done();
+        self.end_if_done(core.cpu);
     }
 
-    /// Ends the program if no task is left, and says whether it has ended or another core is ending it. See the module for why equal
-    /// sums prove it.
-    pub(crate) fn end_if_done(&self) -> bool {
-        if !self.main_ended.load(Ordering::SeqCst) {
-            return self.is_closed();
-        }
+    /// Whether no task is alive. See the module for why equal sums prove it.
+    fn is_dead(&self) -> bool {
         let ended: u64 = self
             .lives
             .iter()
@@ -863,8 +904,16 @@ impl Engine {
             .iter()
             .map(|l| l.spawned.load(Ordering::Acquire))
             .sum();
-        if ended != spawned {
+        ended == spawned
+    }
+
+    /// Ends the program if no task is left and all is finalized, and says whether it has ended or another core is ending it, or whether it lives on for a finalizer. For core `cpu` itself.
+    pub(crate) fn end_if_done(&self, cpu: Cpu) -> bool {
+        if !self.main_ended.load(Ordering::SeqCst) || !self.is_dead() {
             return self.is_closed();
+        }
+        if !self.has_finalized(cpu, || self.is_dead()) {
+            return true;
         }
         // One core reports and ends the program; another that found the same in the meantime must not end it first.
         if self.reporting.swap(true, Ordering::AcqRel) {

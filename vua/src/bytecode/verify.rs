@@ -708,6 +708,8 @@ impl Checker<'_> {
             }
             Op::FORPREP | Op::FORLOOP => (a(word)..a(word) + 4).for_each(|r| forget(&mut after, r)),
             Op::ITERLOOP => forget(&mut after, a(word) - 2),
+            // There registers that no variable is in may become nil.
+            Op::LOOP => after.tables = [0; 4],
             Op::PFORLOOP => (0..5).for_each(|r| forget(&mut after, r)),
             Op::NEWCELL => {
                 forget(&mut after, a(word));

@@ -86,6 +86,9 @@ enum ConstantKey {
     Struct(u32),
 }
 
+/// The name of a register that a loop keeps for itself: no variable's.
+pub const HIDDEN: &str = "(for state)";
+
 impl FunctionState {
     pub fn new(id: FunctionId, line: u32) -> FunctionState {
         FunctionState {
@@ -293,9 +296,12 @@ impl FunctionState {
     pub fn deactivate(&mut self, count: usize, names: impl Fn(VariableId) -> Arc<str>) {
         let end = self.here() as u32;
         for active in self.active.drain(count..) {
-            if let (Some(variable), Some(register)) = (active.variable, active.register) {
+            if let Some(register) = active.register
+                && (active.variable.is_some() || !active.raw)
+            {
+                // A loop's own registers are in use, too: the collector is told so.
                 let name = LocalName {
-                    name: names(variable),
+                    name: active.variable.map_or_else(|| HIDDEN.into(), &names),
                     register,
                     start: active.start as u32,
                     end,

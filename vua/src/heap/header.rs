@@ -95,6 +95,8 @@ pub mod flags {
     pub const LOG: u8 = 8;
     /// The hashed part of the shared table is being replaced: whoever would write to it must wait.
     pub const GROWING: u8 = 16;
+    /// The table has a finalizer that has not been called. It is shared.
+    pub const FINALIZE: u8 = 32;
 }
 
 /// The first eight bytes of every object.

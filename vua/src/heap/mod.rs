@@ -40,7 +40,7 @@ pub(crate) use publish::SLICE;
 pub use publish::{TraceHook, Visit};
 
 use crate::value::Value;
-use collect::Collector;
+use collect::{Collector, Finalizers};
 use intern::Interned;
 use pool::Pool;
 use sync::lock::Lock;
@@ -60,6 +60,7 @@ pub struct Heap {
     pool: Lock<Pool>,
     interned: Lock<Interned>,
     collector: Collector,
+    finalizers: Lock<Finalizers>,
     /// Trace hooks by kind, as addresses of functions; null where there is none.
     hooks: [AtomicPtr<()>; Kind::COUNT],
     /// The string `__mode`, or nil.
@@ -97,6 +98,7 @@ impl Heap {
             pool: Lock::new(Pool::new()),
             interned: Lock::new(Interned::new()),
             collector: Collector::new(platform.cpus()),
+            finalizers: Lock::new(Finalizers::new()),
             hooks: [const { AtomicPtr::new(core::ptr::null_mut()) }; Kind::COUNT],
             mode_name: AtomicU64::new(Value::NIL.to_bits()),
             mark_hooks: [const { AtomicPtr::new(core::ptr::null_mut()) }; Kind::COUNT],

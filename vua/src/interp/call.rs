@@ -3,6 +3,8 @@
 use alloc::format;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use smp::safepoint::STOP;
+
 use super::core_state::{Core, NO_STEP, Step, Vm};
 use super::dispatch::{Exit, closure_of, get, put};
 use super::frame::{Continuation, Frame, HANDLER_SLOTS, Link, MAX_SLOTS, SLACK};
@@ -10,6 +12,7 @@ use super::native::{Call, NativeFn, Next, Throw};
 use super::throw::{Flow, Leave, fail};
 use crate::bytecode::instructions::{Extension, Op, a, ad, b, c, d, j};
 use crate::engine::Metamethod;
+use crate::heap::COLLECT;
 use crate::object::{Closure, Gc};
 use crate::table::{NodeBlock, Table};
 use crate::task::{free_stack, new_stack};
@@ -608,7 +611,12 @@ pub(super) fn extra_arguments(vm: &mut Vm, ins: u32) -> Flow {
 }
 
 /// A safepoint at a loop's end; `pc` is the jump's target already.
-pub(super) fn poll(vm: &mut Vm, _ins: u32) -> Flow {
+pub(super) fn poll(vm: &mut Vm, ins: u32) -> Flow {
+    if Op::of(ins) == Some(Op::LOOP)
+        && vm.control.poll.load(Ordering::Relaxed) & (STOP | COLLECT) != 0
+    {
+        vm.core.forget_temporaries();
+    }
     vm.safepoint()
 }
 

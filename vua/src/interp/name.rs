@@ -14,7 +14,11 @@ use crate::object::{Debug, Gc, Proto};
 /// The name of the local variable in a register at an instruction.
 fn local_name(debug: &Debug, register: usize, at: usize) -> Option<&str> {
     let inside = |l: &&crate::bytecode::LocalName| {
-        l.register as usize == register && (l.start as usize) <= at && at < l.end as usize
+        l.register as usize == register
+            && (l.start as usize) <= at
+            && at < l.end as usize
+            // Not those that loops keep for themselves.
+            && !l.name.starts_with('(')
     };
     debug.locals.iter().rev().find(inside).map(|l| &*l.name)
 }

@@ -21,7 +21,7 @@ use super::index::{self, Stored};
 use super::memory::Found;
 use super::operate::text_of;
 use super::throw::Leave;
-use crate::engine::Engine;
+use crate::engine::{Engine, Metamethod};
 use crate::heap::{LocalHeap, NeedMemory};
 use crate::memory::{Array, Struct};
 use crate::number::{self, Number};
@@ -234,6 +234,13 @@ impl Call<'_> {
     /// Collects. A safepoint, as [`poll`](Self::poll).
     pub fn collect(&mut self) {
         self.core.collect();
+    }
+
+    /// Whether the running task is the one that runs finalizers.
+    pub(crate) fn is_finalizer(&self) -> bool {
+        self.core
+            .task
+            .is_some_and(|task| self.core.engine.is_finalizer(task))
     }
 
     /// The core's heap.
@@ -498,6 +505,12 @@ impl Call<'_> {
     /// A value's metamethod of this name; nil if it has none.
     pub fn metamethod(&self, value: Value, name: &str) -> Value {
         self.core.engine.metafield(value, name)
+    }
+
+    /// Whether this metatable, one that a table gets, gives it a finalizer.
+    pub(crate) fn is_finalizing(&self, metatable: Gc<Table>) -> bool {
+        let name = self.core.engine.metamethod_name(Metamethod::Gc);
+        !metatable.get(name).is_nil()
     }
 
     /// The name of a value's type, as error messages give it: `__name` of its metatable if that is a string.

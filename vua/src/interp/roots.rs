@@ -29,7 +29,7 @@ use crate::heap::{COLLECT, Header, Heap, Kind, LocalHeap, Marker, Mutators, Need
 use crate::object::{Gc, Proto};
 use crate::observe::trace::Event;
 use crate::task::{Latch, State, Task, WaitFor, coroutine};
-use crate::value::Value;
+use crate::value::{Tag, Value};
 
 /// So few blocks taken between two collections are no progress,
 const FEW: u64 = 4;
@@ -137,11 +137,47 @@ impl Core {
             let finish = unsafe { engine.heap().collect(engine, self.cpu, asked) };
             safepoints.resume(self.cpu);
             finish.finish();
+            engine.finalize_due(self.cpu);
         } else {
             safepoints.stop_hold(self.cpu);
         }
         if self.observer.is_some() {
             self.note(Event::Collection, asked);
+        }
+    }
+
+    /// At the end of a `while` or `repeat`, or at a `goto` backward: what earlier expressions left in registers that no variable is in becomes nil, so that it does not
+    /// live as long as the loop runs. At a call nothing is left there but what lies above the callee's frame.
+    ///
+    /// Which registers these are, the names of the variables tell, if they are known. Names may be wrong, in bytecode that was made by hand: then the program sees nil where it expected
+    /// its value, and no more, since tables, functions and strings are asked for what they are at every use; where they are not, the verifier does not let a loop's end intervene.
+    #[cold]
+    pub(super) fn forget_temporaries(&self) {
+        // SAFETY: the running frame's function, and its registers. Raw ones are left alone, and so is what may be a cell.
+        unsafe {
+            let Some(closure) = Value::from_bits(*self.base.sub(2)).as_closure() else {
+                return;
+            };
+            let proto = closure.proto();
+            let Some(debug) = proto.debug() else { return };
+            let at = self.pc.offset_from(proto.code) as usize;
+            let raw = proto.raw_start as usize + proto.raw_count as usize;
+            let first = debug
+                .locals
+                .iter()
+                .filter(|local| local.start as usize <= at && at < local.end as usize)
+                .map(|local| local.register as usize + 1)
+                .fold(raw.max(proto.parameters as usize), usize::max);
+            for register in first..proto.registers as usize {
+                let slot = self.base.add(register);
+                let value = Value::from_bits(*slot);
+                if [Tag::Table, Tag::Function, Tag::String, Tag::Struct]
+                    .iter()
+                    .any(|tag| value.has_tag(*tag))
+                {
+                    *slot = Value::NIL.to_bits();
+                }
+            }
         }
     }
 
@@ -304,6 +340,8 @@ unsafe fn mark_wait(wait: Option<WaitFor>, marker: &mut Marker<'_>) {
             Some(
                 WaitFor::Module(_)
                 | WaitFor::Input
+                | WaitFor::Finalized
+                | WaitFor::Finalizers
                 | WaitFor::Time(_)
                 | WaitFor::Passed
                 | WaitFor::Turn,

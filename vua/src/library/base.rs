@@ -12,6 +12,7 @@ use crate::interp::native::{Call, Next, Throw};
 use crate::memory::{Array, Struct};
 use crate::number::{self, Number};
 use crate::object::Gc;
+use crate::task::WaitFor;
 use crate::value::{Tag, Value};
 
 /// Defines the library.
@@ -389,10 +390,19 @@ fn setmetatable(call: &mut Call<'_>) -> Result<Next, Throw> {
     if !call.metamethod(table.value(), "__metatable").is_nil() {
         return Err(call.message("cannot change a protected metatable"));
     }
+    let finalized = metatable
+        .as_table()
+        .is_some_and(|metatable| call.is_finalizing(metatable));
+    if finalized {
+        call.publish(table.value())?;
+    }
     if table.header().has(flags::SHARED) {
         call.publish(metatable)?;
     }
     call.before_store(table)?;
+    if finalized {
+        call.heap().heap().register_finalizer(table)?;
+    }
     table.set_metatable(metatable.as_table());
     Ok(Next::One(table.value()))
 }
@@ -526,7 +536,17 @@ fn in_base(text: &[u8], base: u32) -> Option<i64> {
     })
 }
 
+/// State of `collectgarbage` that waits for finalizers, and then gives this.
+const COLLECTED: u32 = 1;
+const STEPPED: u32 = 2;
+
+/// Modes, pauses and factors are remembered for who asks, and stopping too: one heap serves all programs, and when and how it is collected is not a program's to say.
 fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
+    match call.state() {
+        COLLECTED => return Ok(Next::One(Value::small(0))),
+        STEPPED => return Ok(Next::One(Value::TRUE)),
+        _ => {}
+    }
     let option = if call.get(0).is_nil() {
         None
     } else {
@@ -538,21 +558,50 @@ fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
             let used = local.heap().used_bytes(local.program());
             Value::float(used.saturating_sub(local.unfilled()) as f64 / 1024.0)
         }
-        b"collect" => {
+        // A step is a whole collection.
+        which @ (b"collect" | b"step") => {
+            let state = if which == b"step" { STEPPED } else { COLLECTED };
+            // A finalizer can't wait for itself. Lua gives nil, too.
+            if call.is_finalizer() {
+                return Ok(Next::One(Value::NIL));
+            }
             call.collect();
+            return Ok(Next::Wait {
+                until: WaitFor::Finalized,
+                state,
+            });
+        }
+        which @ (b"stop" | b"restart") => {
+            call.engine().tuning().set_stopped(which == b"stop");
             Value::small(0)
         }
-        // A step is a whole collection.
-        b"step" => {
-            call.collect();
-            Value::TRUE
+        b"isrunning" => Value::boolean(!call.engine().tuning().is_stopped()),
+        which @ (b"incremental" | b"generational") => {
+            // Parameters that follow are numbers.
+            for i in 1..call.count() {
+                call.optional_integer(i, 0)?;
+            }
+            let before: &[u8] = if call.engine().tuning().is_generational() {
+                b"generational"
+            } else {
+                b"incremental"
+            };
+            let before = call.string(before)?;
+            call.engine()
+                .tuning()
+                .set_generational(which == b"generational");
+            before
         }
-        // One heap serves all programs: that it is collected is not a program's to stop.
-        b"stop" | b"restart" => Value::small(0),
-        b"isrunning" => Value::TRUE,
-        b"incremental" | b"generational" => call.string(b"incremental")?,
-        b"setpause" => Value::small(200),
-        b"setstepmul" => Value::small(100),
+        which @ (b"setpause" | b"setstepmul") => {
+            let percent = call.optional_integer(1, 0)?;
+            let percent = percent.clamp(0, i64::from(u32::MAX)) as u32;
+            let before = if which == b"setpause" {
+                call.engine().tuning().set_pause(percent)
+            } else {
+                call.engine().tuning().set_factor(percent)
+            };
+            call.integer(i64::from(before))?
+        }
         other => {
             let text = String::from_utf8_lossy(other).into_owned();
             return Err(call.argument_error(0, format_args!("invalid option '{text}'")));

@@ -34,6 +34,7 @@ mod screen;
 mod sort;
 pub(crate) mod string;
 pub(crate) mod table;
+pub(crate) mod tuning;
 mod utf8;
 
 use smp::platform::Platform;

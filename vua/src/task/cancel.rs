@@ -47,6 +47,9 @@ impl Gc<Task> {
 impl Engine {
     /// Cancels a task, unless it has ended or is being cancelled.
     pub(crate) fn cancel_task(&self, task: Gc<Task>) {
+        if self.is_finalizer(task) {
+            return;
+        }
         let before = task.fields().cancel.fetch_or(REQUESTED, Ordering::SeqCst);
         if before != 0 || task.has_ended() {
             return;
@@ -72,6 +75,9 @@ impl Engine {
         self.mark_cancelled();
         fence(Ordering::SeqCst);
         self.register().each(|task| {
+            if self.is_finalizer(task) {
+                return;
+            }
             let before = task.fields().cancel.fetch_or(REQUESTED, Ordering::SeqCst);
             if before & BEGUN == 0 && task.claim(Woken::Cancel) {
                 task.set_state(State::Ready);
@@ -84,7 +90,9 @@ impl Engine {
     /// Whether a task that can be claimed, or has just begun to run, is to be cancelled, and does not unwind yet.
     pub(crate) fn wants_cancellation(&self, task: Gc<Task>) -> bool {
         let mark = task.fields().cancel.load(Ordering::SeqCst);
-        mark & BEGUN == 0 && (mark & REQUESTED != 0 || self.is_cancelled())
+        mark & BEGUN == 0
+            && (mark & REQUESTED != 0 || self.is_cancelled())
+            && !self.is_finalizer(task)
     }
 }
 

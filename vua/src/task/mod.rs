@@ -6,6 +6,7 @@
 //! | [`suspend`] | how a wait begins and ends, and what may end it |
 //! | [`list`] | lists of suspended tasks, and the register of those that ever were |
 //! | [`cancel`] | cancellation |
+//! | [`finalize`] | the task that runs finalizers |
 //! | [`latch`] | groups of tasks that are waited for together: the pieces of a `parallel for`, the tasks of a scope |
 //! | [`coroutine`] | further stacks of a task, and how it goes from one to another |
 //! | [`wait`] | a core's loop: taking a task, running it, what follows |
@@ -21,6 +22,7 @@
 
 pub(crate) mod cancel;
 pub(crate) mod coroutine;
+pub(crate) mod finalize;
 pub(crate) mod join;
 pub(crate) mod latch;
 pub mod library;
@@ -73,6 +75,10 @@ pub enum WaitFor {
     Passed,
     /// Standard input.
     Input,
+    /// That all finalizers have run that were due.
+    Finalized,
+    /// Objects to finalize: the task that does that.
+    Finalizers,
     /// A moment of the platform's time, in nanoseconds.
     Time(u64),
     /// Nothing: others go first.

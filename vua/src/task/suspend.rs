@@ -133,6 +133,7 @@ impl Core {
                 engine.add_reader(task);
                 true
             }
+            WaitFor::Finalized => engine.await_finalizers(task),
             _ => true,
         };
         if !waits {
@@ -166,6 +167,7 @@ impl Core {
                 WaitFor::Queue(queue, end, _) => queue.leave(task, end),
                 WaitFor::Module(_) => self.engine.loads().remove_waiter(task),
                 WaitFor::Input => self.engine.remove_reader(task),
+                WaitFor::Finalized => self.engine.forget_finalizers(task),
                 _ => {}
             }
         }

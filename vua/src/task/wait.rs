@@ -111,13 +111,13 @@ impl Vm {
     fn rest(&mut self) -> Turn {
         let engine = self.core.engine;
         engine.flush_output();
-        engine.end_if_done();
+        engine.end_if_done(self.core.cpu);
         let wakes = engine.input_wakes();
         let worker = self.core.worker();
         let mut rest = worker.fall_asleep(None, true);
         if rest == Rest::Quiet {
             worker.rise();
-            if engine.end_if_done() {
+            if engine.end_if_done(self.core.cpu) {
                 return Turn::Over;
             }
             if !engine.waits_for_input() {
@@ -448,6 +448,9 @@ impl Core {
     /// Arranges for a suspended task to go on; gives it back if it can at once.
     fn wait_for(&mut self, task: Gc<Task>, until: WaitFor) -> Option<Gc<Task>> {
         let engine = self.engine;
+        if matches!(until, WaitFor::Finalizers) {
+            return (!engine.rest_finalizer(self.cpu)).then_some(task);
+        }
         engine.register().enter(self.cpu, task);
         match until {
             // These end soon and by themselves: nothing else ends them.
@@ -616,6 +619,7 @@ pub(crate) fn description(engine: &Engine, task: Gc<Task>) -> String {
         Some(WaitFor::Module(_)) => "a module that another task loads".into(),
         Some(WaitFor::Input) => "input".into(),
         Some(WaitFor::Time(_)) => "a moment".into(),
+        Some(WaitFor::Finalized | WaitFor::Finalizers) => "finalizers".into(),
         Some(WaitFor::Growth(_) | WaitFor::Handshake(_) | WaitFor::Passed) => {
             "the growth of a table".into()
         }
@@ -643,6 +647,8 @@ pub(crate) fn description(engine: &Engine, task: Gc<Task>) -> String {
     }
     let main = if engine.is_main(task) {
         "the main function"
+    } else if engine.is_finalizer(task) {
+        "the task of finalizers"
     } else {
         "a task"
     };

@@ -487,6 +487,11 @@ impl<'a> Marker<'a> {
         fence(Ordering::SeqCst);
     }
 
+    /// This marker, which began, has come to no work.
+    pub(super) fn rest(&mut self) {
+        self.shared.active.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// Marks, its own and others' work, until there is none left (the collector, `ends` never true) or `ends` says so; then this marker has none.
     pub(super) fn run(&mut self, ends: &mut dyn FnMut() -> bool, relax: &mut dyn FnMut(u32)) {
         loop {
@@ -562,6 +567,17 @@ impl<'a> Marker<'a> {
             if !any {
                 return;
             }
+        }
+    }
+
+    /// For the collector, when all is marked that is reachable: removes dead values from weak tables, before finalizers bring any back.
+    pub(super) fn clear_weak_values(&mut self) {
+        let mut i = 0;
+        while let Some((table, weakness)) = self.shared.weak_table(i) {
+            if weakness != Weakness::Keys {
+                self.clear_values(table);
+            }
+            i += 1;
         }
     }
 

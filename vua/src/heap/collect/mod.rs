@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | this one | when a collection is due, its phases, who takes part |
 //! | [`mark`] | marking |
+//! | [`finalize`] | objects with finalizers |
 //! | [`weak`] | weak tables |
 //! | [`sweep`] | what becomes of blocks after it |
 //!
@@ -27,6 +28,7 @@
 //! closes, and waits until the number is 0, before the world goes on. So nobody touches the heap on the collector's behalf outside the pause. A phase's counters are
 //! reset while no crew is there. The collector goes to the next phase when all places of the last are *done*, not only taken.
 
+mod finalize;
 mod mark;
 mod statistics;
 pub(super) mod sweep;
@@ -38,6 +40,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use smp::platform::Platform;
 use smp::safepoint::ENGINE;
 
+pub(super) use finalize::Finalizers;
 pub use mark::{MarkHook, Marker};
 pub use statistics::{Histogram, Statistics};
 
@@ -255,6 +258,7 @@ impl Heap {
                     mutators.core_roots(place, marker);
                 } else if place == cpus {
                     mutators.common_roots(marker);
+                    self.finalizers.lock().mark(marker);
                 } else {
                     pool.each_at(place - cpus - 1, &mut |block| {
                         if block.as_ref().notes.load(Ordering::Relaxed) & TASKS == 0 {
@@ -385,6 +389,14 @@ impl Heap {
             self.mark_roots(mutators, pool, &mut marker);
             marker.finish(&mut relax);
             marker.finish_ephemerons(&mut relax);
+            marker.clear_weak_values();
+            marker.begin();
+            if self.finalizers.lock().separate(&mut marker) {
+                marker.finish(&mut relax);
+                marker.finish_ephemerons(&mut relax);
+            } else {
+                marker.rest();
+            }
             marker.finish_weak();
             collector.statistics.lock().add_traced(cpu, marker.traced);
             self.interned

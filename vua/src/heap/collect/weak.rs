@@ -100,23 +100,39 @@ impl Marker<'_> {
         any
     }
 
+    /// Removes the entries whose values are dead.
+    pub(super) fn clear_values(&mut self, table: Gc<Table>) {
+        let nodes = table.node_block();
+        for i in 0..nodes.count() {
+            let (_, value) = nodes.entry(i as u32);
+            if !self.lives(value) {
+                nodes.clear(i as u32);
+            }
+        }
+        table
+            .dense_block()
+            .clear_values(&mut |value| !self.lives(value));
+    }
+
     /// Removes the entries of dead objects.
     pub(super) fn clear_weak(&mut self, table: Gc<Table>, weakness: Weakness) {
         let nodes = table.node_block();
         for i in 0..nodes.count() {
             let (key, value) = nodes.entry(i as u32);
-            let is_key_dead = weakness != Weakness::Values && !self.lives(key);
-            let is_value_dead = weakness != Weakness::Keys && !self.lives(value);
-            if is_key_dead {
+            // The key of an entry that is there lives if it is a string; of one that went it need not.
+            let lives = if value.is_nil() {
+                // SAFETY: a key's object, which has not been swept.
+                key.object()
+                    .is_none_or(|object| unsafe { self.is_marked(object) })
+            } else {
+                self.lives(key)
+            };
+            if weakness != Weakness::Values && !lives {
                 nodes.bury(i as u32);
-            } else if is_value_dead {
-                nodes.clear(i as u32);
             }
         }
         if weakness != Weakness::Keys {
-            table
-                .dense_block()
-                .clear_values(&mut |value| !self.lives(value));
+            self.clear_values(table);
         }
     }
 }

@@ -57,7 +57,11 @@ fn exit(call: &mut Call<'_>) -> Result<Next, Throw> {
         Some(success) => i64::from(!success),
         None => call.optional_integer(0, 0)?,
     };
-    call.engine().exit(status);
+    if call.get(1).is_truthy() {
+        call.engine().shut(status);
+    } else {
+        call.engine().exit(status);
+    }
     Err(Throw::Cancelled)
 }
 
