@@ -37,6 +37,7 @@ pub use collect::{COLLECT, MarkHook, Marker, Mutators};
 pub use header::{Header, Kind, flags};
 pub use local::LocalHeap;
 pub(crate) use publish::SLICE;
+pub(crate) use publish::is_public;
 pub use publish::{TraceHook, Visit};
 
 use crate::value::Value;

@@ -240,6 +240,15 @@ impl LocalHeap {
     }
 }
 
+/// Whether a value can be stored where another task reaches it as it is.
+#[inline(always)]
+pub(crate) fn is_public(value: Value) -> bool {
+    // SAFETY: a value's object lives.
+    value
+        .object()
+        .is_none_or(|object| unsafe { !needs_publication(object.as_ref()) })
+}
+
 /// Whether an object is neither shared nor of a kind that needs no sharing.
 #[inline(always)]
 fn needs_publication(object: &Header) -> bool {

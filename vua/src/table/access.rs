@@ -172,6 +172,18 @@ impl Gc<Table> {
         self.get_node(&Lookup::integer(key))
     }
 
+    /// The slot of an integer key in the radix of a shared table, if its leaf exists.
+    #[inline(always)]
+    pub(crate) fn radix_slot_of<'a>(self, key: u32) -> Option<&'a AtomicU64> {
+        let dense = self.dense_block();
+        let x = u64::from(key).wrapping_sub(1 + dense.capacity() as u64);
+        if x < radix::SPAN {
+            radix::find(dense.radix(), x)
+        } else {
+            None
+        }
+    }
+
     /// Sets an integer key that lies in the dense block; `false`, and nothing done, if it does not. The fast path of a store, for
     /// a table whose header byte is 0 or for which the caller has done what its bits ask for.
     #[inline(always)]

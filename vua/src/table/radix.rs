@@ -113,6 +113,7 @@ impl Gc<RadixNode> {
         }
     }
 
+    #[inline(always)]
     fn load_child(self, x: u64) -> Option<Gc<RadixNode>> {
         // SAFETY: null or a live node; acquire, so that it is initialised.
         NonNull::new(self.child(x).load(Ordering::Acquire))
@@ -164,7 +165,7 @@ pub(super) fn each_node(node: Gc<RadixNode>, visit: &mut dyn FnMut(Gc<RadixNode>
 }
 
 /// The slot of index `x`, if its leaf exists.
-#[inline]
+#[inline(always)]
 pub(super) fn find<'a>(root: Option<Gc<RadixNode>>, x: u64) -> Option<&'a AtomicU64> {
     let mut node = root?;
     if x >= node.span() {

@@ -3,6 +3,28 @@
 use core::sync::atomic::Ordering;
 
 use super::*;
+use crate::task::Latch;
+
+/// The next iteration of a parallel loop by 1 over inline integers, or its end.
+macro_rules! parallel_by_one {
+    ($ins:ident, $pc:ident, $base:ident, $k:ident, $vm:ident) => {
+        if *$base.add(2) == Value::small(1).to_bits()
+            && Value::is_inline_integer_at($base)
+            && Value::is_inline_integer_at($base.add(1))
+            && (*$vm).control.poll.load(Ordering::Relaxed) == 0
+        {
+            let index = get($base, 0);
+            if index.inline_order() >= get($base, 1).inline_order() {
+                next!($pc, $base, $k, $vm)
+            }
+            // Below the limit, so there is a next one.
+            let value = index.inline_successor();
+            put($base, 0, value);
+            put($base, 4, value);
+            next!($pc.offset(signed_d($ins)), $base, $k, $vm)
+        }
+    };
+}
 
 handlers! {
     jmp(ins, pc, base, k, vm) {
@@ -131,9 +153,25 @@ handlers! {
     }
     pforprep(ins, pc, base, k, vm) { slow!(slow_parallel_prepare, ins, pc, base, k, vm) }
     pforloop(ins, pc, base, k, vm) {
+        if get(base, 3).is_nil() {
+            parallel_by_one!(ins, pc, base, k, vm);
+        }
+        slow!(pforloop_split, ins, pc, base, k, vm)
+    }
+    /// Of a loop that was split: another piece may have failed, and then this one ends.
+    #[inline(never)]
+    pforloop_split(ins, pc, base, k, vm) {
+        if Gc::<Latch>::from_value(get(base, 3)).is_some_and(|latch| !latch.has_failed()) {
+            parallel_by_one!(ins, pc, base, k, vm);
+        }
+        slow!(pforloop_any, ins, pc, base, k, vm)
+    }
+    #[inline(never)]
+    pforloop_any(ins, pc, base, k, vm) {
         let (index, limit, step) = (get(base, 0), get(base, 1), get(base, 2));
-        // A latch means that the loop was split: another piece may have failed, and then this one ends.
-        if Value::both_inline_integers(index, limit) && step.is_inline_integer() && get(base, 3).is_nil()
+        let latch = get(base, 3);
+        let goes_on = latch.is_nil() || Gc::<Latch>::from_value(latch).is_some_and(|latch| !latch.has_failed());
+        if Value::both_inline_integers(index, limit) && step.is_inline_integer() && goes_on
             && (*vm).control.poll.load(Ordering::Relaxed) == 0 {
             let (next, end) = (index.inline_payload() + step.inline_payload(), limit.inline_payload());
             if if step.inline_payload() > 0 { next <= end } else { next >= end } {

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::engine::Metamethod;
-use crate::heap::SLICE;
+use crate::heap::{SLICE, is_public};
 use crate::table::Found;
 
 /// How many tables a field is looked for in before the slow path is asked.
@@ -232,6 +232,20 @@ handlers! {
                     next!(pc, base, k, vm)
                 }
             }
+            slow!(get_radix, ins, pc, base, k, vm)
+        }
+        slow!(get_element, ins, pc, base, k, vm)
+    }
+    /// `TGET` of an integer key that is not in the dense block: of a shared table perhaps in the radix.
+    #[inline(never)]
+    get_radix(ins, pc, base, k, vm) {
+        let table = table_in(base, b(ins));
+        if let Some(slot) = table.radix_slot_of(get_word(base, c(ins)) as u32) {
+            let value = slot.load(Ordering::Acquire);
+            if value != Value::NIL.to_bits() {
+                *base.add(a(ins)) = value;
+                next!(pc, base, k, vm)
+            }
         }
         slow!(get_element, ins, pc, base, k, vm)
     }
@@ -273,6 +287,25 @@ handlers! {
             }
         }
         slow!(slow_get, ins, pc, base, k, vm)
+    }
+    /// `TSET`, `TSETK` of an integer key of a shared table of which nothing else is asked: what has a place and is no reference is stored there.
+    #[inline(never)]
+    set_radix(ins, pc, base, k, vm) {
+        let (table, key) = (table_in(base, b(ins)), get_word(base, c(ins)) as u32);
+        let value = stored(ins, base, k);
+        if !value.is_reference() {
+            let dense = table.dense_block();
+            if key.wrapping_sub(1) < dense.length() {
+                dense.set(key.wrapping_sub(1) as usize, value);
+                next!(pc, base, k, vm)
+            }
+            // An integer that lay among the nodes when the table was shared stays there.
+            if !table.has_integer_nodes() && let Some(slot) = table.radix_slot_of(key) {
+                slot.store(value.to_bits(), Ordering::Release);
+                next!(pc, base, k, vm)
+            }
+        }
+        slow!(set_element, ins, pc, base, k, vm)
     }
     /// `TSET`, `TSETI` and those with a constant, of any key, in a table of one task whose metatable is not asked.
     #[inline(never)]
@@ -359,6 +392,9 @@ macro_rules! stores {
                         dense.set(key.wrapping_sub(1) as usize, stored!($from ins, base, k));
                         next!(pc, base, k, vm)
                     }
+                    if table.header().flags_acquire() == flags::SHARED {
+                        slow!(set_radix, ins, pc, base, k, vm)
+                    }
                 }
                 slow!(set_element, ins, pc, base, k, vm)
             }
@@ -437,15 +473,34 @@ unsafe fn takes_new_keys(vm: *mut Vm, table: Gc<Table>) -> bool {
         })
 }
 
-/// Stores a field by a constant name in a table of one task; a hint where it is, or `None` and nothing done.
+/// Whether a value may be stored in a shared table, in the place of another, by a plain store: nobody is to see it first, and the table's nodes stay
+/// where they are until the next safepoint.
+#[inline(always)]
+fn is_stored_plainly(table: Gc<Table>, value: Value) -> bool {
+    let asks = flags::FROZEN | flags::GROWING | flags::LOG;
+    table.header().flags_acquire() & (asks | flags::SHARED) == flags::SHARED && is_public(value)
+}
+
+/// Stores a field by a constant name; a hint where it is, or `None` and nothing done.
 #[inline(never)]
 unsafe fn set_found(vm: *mut Vm, table: Gc<Table>, key: Value, value: Value) -> Option<u32> {
-    if table.header().flags() & !flags::METATABLE != 0 {
-        return None;
-    }
-    let nodes = table.node_block();
-    // SAFETY: the key is an interned string, and the table its task's alone.
+    // SAFETY: the key is an interned string, and the table its task's alone, or shared and the store plain.
     unsafe {
+        if table.header().flags() & !flags::METATABLE != 0 {
+            if !is_stored_plainly(table, value) {
+                return None;
+            }
+            // Loaded after the header byte: whoever no longer sees `GROWING` sees the new block.
+            let nodes = table.node_block();
+            return match nodes.find_constant(key) {
+                Found::At(index) if !nodes.hinted(index).value().is_nil() => {
+                    nodes.hinted(index).set(value);
+                    Some(index & 0xffff)
+                }
+                _ => None,
+            };
+        }
+        let nodes = table.node_block();
         match nodes.find_constant(key) {
             Found::At(index) => {
                 let node = nodes.hinted(index);
@@ -470,7 +525,7 @@ unsafe fn set_any(vm: *mut Vm, table: Gc<Table>, key: Value, value: Value) -> bo
     unsafe {
         let bits = table.header().flags();
         if bits & !flags::METATABLE != 0 {
-            return false;
+            return set_shared(vm, table, key, value);
         }
         if let Some(string) = key.as_str() {
             let nodes = table.node_block();
@@ -486,5 +541,32 @@ unsafe fn set_any(vm: *mut Vm, table: Gc<Table>, key: Value, value: Value) -> bo
             return false;
         }
         table.set(&(*vm).core.heap, key, value).is_ok()
+    }
+}
+
+/// Stores an integer key of a shared table, or a string that is there; `false`, and nothing done, if that is not simple.
+#[inline(never)]
+unsafe fn set_shared(vm: *mut Vm, table: Gc<Table>, key: Value, value: Value) -> bool {
+    if !is_stored_plainly(table, value) {
+        return false;
+    }
+    if key.is_inline_integer() {
+        if table.header().has(flags::METATABLE) && table.get(key).is_nil() {
+            return false;
+        }
+        // SAFETY: the core's own machine.
+        let heap = unsafe { &(*vm).core.heap };
+        return table.set_int(heap, key.inline_payload(), value).is_ok();
+    }
+    let Some(string) = key.as_str() else {
+        return false;
+    };
+    let nodes = table.node_block();
+    match nodes.find_string(string) {
+        Some(index) if !nodes.hinted(index).value().is_nil() => {
+            nodes.hinted(index).set(value);
+            true
+        }
+        _ => false,
     }
 }
