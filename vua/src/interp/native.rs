@@ -357,6 +357,27 @@ impl Call<'_> {
         }
     }
 
+    /// Which of `names` argument `i` is, `default` if it is nil; any other is an error that shows it.
+    pub fn option_argument(
+        &mut self,
+        i: usize,
+        default: Option<usize>,
+        names: &[&str],
+    ) -> Result<usize, Throw> {
+        if let Some(default) = default
+            && self.get(i).is_nil()
+        {
+            return Ok(default);
+        }
+        let given = self.bytes_argument(i)?.bytes();
+        names
+            .iter()
+            .position(|name| name.as_bytes() == given)
+            .ok_or_else(|| {
+                self.argument_error(i, format_args!("invalid option '{}'", given.escape_ascii()))
+            })
+    }
+
     /// The number that a value is, or that a string is written as.
     pub fn number_of(&self, value: Value) -> Option<Number> {
         value

@@ -436,14 +436,13 @@ fn pairs(call: &mut Call<'_>) -> Result<Next, Throw> {
         let at = call.count();
         return Ok(call.prepare(at, handler, &[value], 1));
     }
-    let (iterator, first) = if value.as_table().is_some() {
-        (0, Value::NIL)
-    } else if Gc::<Array>::from_value(value).is_some() {
+    let (iterator, first) = if Gc::<Array>::from_value(value).is_some() {
         (1, Value::small(0))
     } else if Gc::<Struct>::from_value(value).is_some() {
         (2, Value::NIL)
     } else {
-        return Err(call.type_error(0, "table"));
+        // As in Lua, what is no table is the error of the iterator.
+        (0, Value::NIL)
     };
     let following = call.capture(iterator);
     call.set(0, following);

@@ -9,12 +9,14 @@ use super::Builder;
 use super::access::Pace;
 use super::base::number_text;
 use super::buffer::{Buffer, long_string};
+use super::io::Failure;
 use super::table::is_function;
 use crate::bytecode::binary;
 use crate::compile::without_first_comment;
 use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
 use crate::value::Value;
+use smp::platform::FileError;
 
 /// Defines the functions.
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
@@ -200,8 +202,11 @@ fn read(call: &mut Call<'_>, at: usize, reader: Value) -> Next {
     }
 }
 
-/// The content of a file, or `None` if there is none.
-pub(super) fn content(call: &mut Call<'_>, name: &str) -> Result<Option<Vec<u8>>, Throw> {
+/// The content of a file, or why it cannot be read.
+pub(super) fn content(
+    call: &mut Call<'_>,
+    name: &str,
+) -> Result<Result<Vec<u8>, FileError>, Throw> {
     let mut source = Vec::new();
     let mut full = false;
     let read = call.platform().read_file(name, &mut |bytes| match source
@@ -213,7 +218,7 @@ pub(super) fn content(call: &mut Call<'_>, name: &str) -> Result<Option<Vec<u8>>
     if full {
         return Err(Throw::NeedMemory(NeedMemory { bytes: 1 << 20 }));
     }
-    Ok(read.is_ok().then_some(source))
+    Ok(read.map(|()| source))
 }
 
 /// The name and the content of the file that argument 0 names; or the message why there is none.
@@ -223,8 +228,11 @@ fn read_file(call: &mut Call<'_>) -> Result<Result<(String, Vec<u8>), String>, T
         return Err(call.argument_error(0, "invalid file name"));
     };
     Ok(match content(call, &name)? {
-        Some(source) => Ok((name, source)),
-        None => Err(format!("cannot open {name}")),
+        Ok(source) => Ok((name, source)),
+        Err(error) => {
+            let Failure(why, _) = error.into();
+            Err(format!("cannot open {name}: {why}"))
+        }
     })
 }
 

@@ -79,9 +79,10 @@ fn integral(call: &mut Call<'_>, f: f64) -> Result<Value, Throw> {
 }
 
 fn abs(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let value = match call.any_number_argument(0)? {
-        Number::Integer(i) => Number::Integer(i.wrapping_abs()),
-        Number::Float(f) => Number::Float(f.abs()),
+    // A string gives a float, whatever it says.
+    let value = match call.get(0).as_integer() {
+        Some(i) => Number::Integer(i.wrapping_abs()),
+        None => Number::Float(call.number_argument(0)?.abs()),
     };
     Ok(Next::One(number(call, value)?))
 }

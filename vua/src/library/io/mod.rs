@@ -11,8 +11,9 @@ use alloc::sync::Arc;
 
 use sync::lock::Lock;
 
+pub(super) use stream::Failure;
 pub use stream::Files;
-use stream::{Extent, Failure, Kind, MAX_NUMERAL, PORTION, Stream, Want, Whence};
+use stream::{Extent, Kind, MAX_NUMERAL, PORTION, Stream, Want, Whence};
 
 use super::Builder;
 use super::access::Pace;
@@ -305,38 +306,17 @@ fn io_flush(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 fn file_setvbuf(call: &mut Call<'_>) -> Result<Next, Throw> {
     let stream = file_argument(call, 0)?;
-    let mode = option(call, 1, None, &["no", "full", "line"])?;
+    let mode = call.option_argument(1, None, &["no", "full", "line"])?;
     if stream.lock().kind() == Kind::Output(smp::platform::Stream::Output) {
         call.engine().print_at_once(mode == 0);
     }
     Ok(Next::One(Value::TRUE))
 }
 
-/// Which of `names` argument `i` is.
-fn option(
-    call: &mut Call<'_>,
-    i: usize,
-    default: Option<usize>,
-    names: &[&str],
-) -> Result<usize, Throw> {
-    if let Some(default) = default
-        && call.get(i).is_nil()
-    {
-        return Ok(default);
-    }
-    let given = call.bytes_argument(i)?.bytes();
-    names
-        .iter()
-        .position(|name| name.as_bytes() == given)
-        .ok_or_else(|| {
-            call.argument_error(i, format_args!("invalid option '{}'", given.escape_ascii()))
-        })
-}
-
 fn file_seek(call: &mut Call<'_>) -> Result<Next, Throw> {
     let stream = file_argument(call, 0)?;
     let whence = [Whence::Set, Whence::Current, Whence::End]
-        [option(call, 1, Some(1), &["set", "cur", "end"])?];
+        [call.option_argument(1, Some(1), &["set", "cur", "end"])?];
     let offset = call.optional_integer(2, 0)?;
     let moved = stream.lock().seek(whence, offset);
     match moved {

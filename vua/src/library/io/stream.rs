@@ -34,7 +34,7 @@ pub(super) enum Kind {
 
 /// Why an operation failed, as programs see it: text and C's `errno`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Failure(pub &'static str, pub i32);
+pub(in crate::library) struct Failure(pub &'static str, pub i32);
 
 impl Failure {
     /// The stream is not open for this.

@@ -7,6 +7,7 @@ use alloc::string::String;
 use super::Builder;
 use super::access::Pace;
 use super::buffer::Buffer;
+use super::io::Failure;
 use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
 use crate::number::Number;
@@ -72,6 +73,8 @@ fn getenv(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 /// The only locale is C's.
 fn setlocale(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let categories = ["all", "collate", "ctype", "monetary", "numeric", "time"];
+    call.option_argument(1, Some(0), &categories)?;
     if !call.get(0).is_nil() && !matches!(call.bytes_argument(0)?.bytes(), b"" | b"C" | b"POSIX") {
         return Ok(Next::One(Value::NIL));
     }
@@ -86,12 +89,9 @@ fn file_name(call: &mut Call<'_>, i: usize) -> Result<String, Throw> {
 }
 
 fn outcome(call: &mut Call<'_>, name: &str, done: Result<(), FileError>) -> Result<Next, Throw> {
-    let (text, number) = match done {
+    let Failure(text, number) = match done {
         Ok(()) => return Ok(Next::One(Value::TRUE)),
-        Err(FileError::NotFound) => ("No such file or directory", 2),
-        Err(FileError::ReadOnly) => ("Read-only file system", 30),
-        Err(FileError::NoSpace) => ("No space left on device", 28),
-        Err(FileError::Other) => ("Input/output error", 5),
+        Err(error) => error.into(),
     };
     let text = call.string(alloc::format!("{name}: {text}").as_bytes())?;
     call.set(0, Value::NIL);
