@@ -300,11 +300,6 @@ impl Safepoints {
         won
     }
 
-    /// Whether a core is stopping the others, or has stopped them.
-    pub fn is_stopping(&self) -> bool {
-        self.stopper.load(Ordering::Acquire) != 0
-    }
-
     /// Whether every core but `cpu`, which began the stop, is stopped or outside. Then an acquire of all they did, and it
     /// stays so until [`resume`](Self::resume). A full fence.
     pub fn all_stopped(&self, cpu: Cpu) -> bool {

@@ -297,7 +297,7 @@ impl<T: Handle> Scheduler<T> {
     }
 
     /// Queues a task, first in first out, from any context; wakes a core for it if all are asleep or busy. Never waits. Allocates only when more
-    /// tasks are queued than ever before: interrupt handlers use [`try_inject`](Self::try_inject). A release.
+    /// tasks are queued than ever before, so it is not for interrupt handlers. A release.
     pub fn inject(&self, task: T) {
         self.injector.push(task.into_raw());
         full_fence();
@@ -318,22 +318,6 @@ impl<T: Handle> Scheduler<T> {
     /// Whether tasks are queued that no core has taken yet: a core that runs a task for long should give way.
     pub fn has_injected(&self) -> bool {
         !self.injector.is_empty()
-    }
-
-    /// As [`inject`](Self::inject), but gives the task back instead of allocating. Lock-free; for interrupt handlers.
-    pub fn try_inject(&self, task: T) -> Result<(), T> {
-        // SAFETY: the word came from `into_raw` here, and was not queued.
-        let back = |full: sync::injector::Full| unsafe { T::from_raw(full.0) };
-        self.injector.try_push(task.into_raw()).map_err(back)?;
-        full_fence();
-        self.wake(None);
-        self.announce_injected();
-        Ok(())
-    }
-
-    /// Makes sure that `count` tasks can be queued by [`try_inject`](Self::try_inject) when the queue is empty.
-    pub fn reserve(&self, count: usize) {
-        self.injector.reserve(count);
     }
 
     /// Queues `task` when `deadline` (in the platform's nanoseconds) has come; soon after it, when a core next looks at the clock. Takes a lock: not for

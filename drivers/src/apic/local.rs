@@ -211,15 +211,6 @@ impl LocalApic {
         self.command(|device| unsafe { device.send_nmi(destination) });
     }
 
-    /// Sends a non-maskable interrupt to every core but this.
-    ///
-    /// # Safety
-    /// Every core is ready for one.
-    pub unsafe fn send_nmi_to_others(&mut self) {
-        // SAFETY: the caller's promise.
-        self.command(|device| unsafe { device.send_nmi_all(IpiAllShorthand::AllExcludingSelf) });
-    }
-
     /// How the timer is programmed.
     pub fn timer(&self) -> Timer {
         self.timer

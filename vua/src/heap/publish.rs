@@ -151,23 +151,6 @@ impl LocalHeap {
         }
     }
 
-    /// As [`publish`](Self::publish), for an object that is not a value.
-    ///
-    /// # Safety
-    /// `object` is a live object of the heap.
-    pub unsafe fn publish_header(
-        &self,
-        object: NonNull<Header>,
-        poll: &mut dyn FnMut(),
-    ) -> Result<(), NeedMemory> {
-        // SAFETY: it lives, says the caller.
-        if needs_publication(unsafe { object.as_ref() }) {
-            self.publish_object(object, poll)
-        } else {
-            Ok(())
-        }
-    }
-
     #[cold]
     fn publish_object(
         &self,

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 
 use super::access::Locked;
 use super::{SetError, Table};
-use crate::heap::{LocalHeap, SLICE, flags};
+use crate::heap::LocalHeap;
 use crate::object::Gc;
 use crate::value::Value;
 
@@ -151,37 +151,5 @@ impl Gc<Table> {
                 Ok(value)
             }
         }
-    }
-
-    /// Sets the keys from `first` (at least 1) on to `get(0)` to `get(count - 1)` in a table that a constructor has just made, and
-    /// makes the last of them the border that `#` finds if the values at the end are not nil. Passes safepoints; `get` reads from a
-    /// frame, where the values and the table are.
-    pub fn set_list(
-        self,
-        local: &LocalHeap,
-        first: usize,
-        count: usize,
-        get: &mut dyn FnMut(usize) -> Value,
-        poll: &mut dyn FnMut(),
-    ) -> Result<(), SetError> {
-        // A table that others can reach is none that a constructor makes, whatever the bytecode says.
-        if self.header().has(flags::FROZEN | flags::SHARED) {
-            return Err(SetError::Frozen);
-        }
-        if count == 0 {
-            return Ok(());
-        }
-        let end = first - 1 + count;
-        self.reserve_dense(local, end, poll)?;
-        let mut dense = self.dense_block();
-        for i in 0..count {
-            if i % SLICE == SLICE - 1 {
-                poll();
-                dense = self.dense_block();
-            }
-            dense.set(first - 1 + i, get(i));
-        }
-        self.filled(end);
-        Ok(())
     }
 }

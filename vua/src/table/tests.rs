@@ -405,41 +405,6 @@ fn absent_metamethods_are_remembered_until_one_is_set() {
 }
 
 #[test]
-fn a_list_is_as_long_as_its_constructor() {
-    let local = LocalHeap::new(Memory::heap(16 * MIB), 0);
-    let table = Table::new(&local, 3, 0).unwrap();
-    let values = [Value::TRUE, Value::NIL, Value::FALSE];
-    let mut poll = || ();
-    table
-        .set_list(&local, 1, 3, &mut |i| values[i], &mut poll)
-        .unwrap();
-    assert_eq!(table.length(), 3);
-    let count = if cfg!(miri) { 5000 } else { 30_000 };
-    let mut polls = 0;
-    table
-        .set_list(
-            &local,
-            4,
-            count,
-            &mut |i| Value::small(i as i32),
-            &mut || polls += 1,
-        )
-        .unwrap();
-    assert!(polls >= count / 2048);
-    assert_eq!(table.length(), count as i64 + 3);
-    assert_eq!(
-        table.get_int(count as i64 + 3),
-        Value::small(count as i32 - 1)
-    );
-    assert_eq!(table.get_int(2), Value::NIL);
-    local.publish(table.value(), &mut poll).unwrap();
-    assert_eq!(
-        table.set_list(&local, 1, 1, &mut |_| Value::TRUE, &mut poll),
-        Err(SetError::Frozen)
-    );
-}
-
-#[test]
 fn the_dense_part_of_a_shared_table_is_fixed_and_the_radix_takes_the_rest() {
     let local = LocalHeap::new(Memory::heap(16 * MIB), 0);
     for dense in [0, 10] {
