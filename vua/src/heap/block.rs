@@ -146,6 +146,18 @@ impl Bits {
         word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
+    /// As [`set`](Self::set), where no other core sets or clears bits.
+    #[inline(always)]
+    pub(super) fn set_alone(&self, offset: usize) -> bool {
+        let (word, bit) = self.place(offset);
+        let before = word.load(Ordering::Relaxed);
+        if before & bit != 0 {
+            return false;
+        }
+        word.store(before | bit, Ordering::Relaxed);
+        true
+    }
+
     /// Clears a bit. A release: who finds it clear finds the cell as it was left.
     #[inline(always)]
     pub(super) fn clear(&self, offset: usize) {
@@ -197,6 +209,12 @@ impl Block {
     /// The program that the block is charged to.
     pub fn program(&self) -> u32 {
         self.program.load(Ordering::Relaxed)
+    }
+
+    /// How far behind a block's start the byte is that holds the mark of the object at `offset`.
+    #[inline(always)]
+    pub(super) const fn mark_place(offset: usize) -> usize {
+        core::mem::offset_of!(Block, marks) + offset / GRANULE / 8
     }
 
     /// How far an object begins behind its block's start.

@@ -1,6 +1,9 @@
 //! Marking: a marker for each core that takes part, with a stack of objects to look into; work goes from core to core in segments.
 //!
 //! # The stack
+//! An object is marked when its entry is taken off, not when it is put there: between the two lie [`AHEAD`] others, while memory fetches the object
+//! and the word of its mark. So an object may have several entries, all but the first of which find it marked; what refers to nothing, or has no room on the stack, is marked at once.
+//!
 //! An entry is an object and which slice of it is to be looked at: objects of many slots are cut into slices of [`SLICE`], and the rest of
 //! such an object goes back on the stack, where another core can take it, before a slice is looked at. Entries lie in segments of a page.
 //! A marker fills its own; whenever another core is out of work, the markers give segments, or half of the only one they have, to the
@@ -24,7 +27,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use sync::lock::Lock;
 
-use super::super::block::{Block, RESCAN};
+use super::super::block::{BLOCK_BYTES, Block, RESCAN};
 use super::super::pool::Pool;
 use super::super::{Header, Heap, Kind, SLICE, Visit, flags};
 use super::sweep;
@@ -230,6 +233,8 @@ pub struct Marker<'a> {
     ahead: [u64; AHEAD],
     ahead_at: usize,
     until_share: u32,
+    /// No other core marks: marks are set without locked instructions.
+    alone: bool,
     /// The metatable that it came to last, and what that says.
     last_metatable: (Option<Gc<Table>>, Option<Weakness>),
     /// Objects looked into, in bytes of entries: for the share of each core.
@@ -241,8 +246,14 @@ pub struct Marker<'a> {
 pub type MarkHook = unsafe fn(object: NonNull<Header>, marker: &mut Marker<'_>);
 
 impl<'a> Marker<'a> {
-    pub(super) fn new(heap: &'a Heap, pool: &'a Pool, shared: &'a Shared) -> Marker<'a> {
+    pub(super) fn new(
+        heap: &'a Heap,
+        pool: &'a Pool,
+        shared: &'a Shared,
+        alone: bool,
+    ) -> Marker<'a> {
         Marker {
+            alone,
             heap,
             pool,
             shared,
@@ -260,14 +271,12 @@ impl<'a> Marker<'a> {
     #[inline(always)]
     pub fn value(&mut self, value: Value) {
         if let Some(object) = value.object() {
-            // SAFETY: a value's object lives.
-            unsafe {
-                if Block::of(object).as_ref().marks.set(Block::offset(object))
-                    && !value.has_tag(Tag::String)
-                    && !value.has_tag(Tag::BoxedInteger)
-                {
-                    self.push(entry(object, 0));
-                }
+            if value.has_tag(Tag::String) || value.has_tag(Tag::BoxedInteger) {
+                // They refer to nothing, and the names among them are come to over and over: their marks are in the cache.
+                // SAFETY: a value's object lives.
+                unsafe { self.keep(object) };
+            } else {
+                self.push(entry(object, 0));
             }
         }
     }
@@ -278,19 +287,22 @@ impl<'a> Marker<'a> {
     /// It is an object of the heap, not a static one.
     #[inline(always)]
     pub unsafe fn object(&mut self, object: NonNull<Header>) {
-        // SAFETY: an object of the heap, says the caller.
-        if unsafe { Block::of(object).as_ref().marks.set(Block::offset(object)) } {
-            self.push(entry(object, 0));
-        }
+        self.push(entry(object, 0));
     }
 
     /// This object is alive, but what it refers to is seen to by the caller.
     ///
     /// # Safety
     /// It is an object of the heap, not a static one.
-    pub unsafe fn keep(&mut self, object: NonNull<Header>) {
+    #[inline(always)]
+    pub unsafe fn keep(&mut self, object: NonNull<Header>) -> bool {
         // SAFETY: an object of the heap, says the caller.
-        unsafe { Block::of(object).as_ref().marks.set(Block::offset(object)) };
+        let marks = unsafe { &Block::of(object).as_ref().marks };
+        if self.alone {
+            marks.set_alone(Block::offset(object))
+        } else {
+            marks.set(Block::offset(object))
+        }
     }
 
     /// Whether the object is marked.
@@ -371,7 +383,10 @@ impl<'a> Marker<'a> {
                 let (object, _) = parts(entry);
                 if let Some(object) = NonNull::new(object) {
                     // SAFETY: entries are objects of the heap.
-                    unsafe { Block::of(object).as_ref().note(RESCAN) };
+                    unsafe {
+                        self.keep(object);
+                        Block::of(object).as_ref().note(RESCAN);
+                    }
                     self.shared.overflowed.store(true, Ordering::Release);
                 }
             }
@@ -406,11 +421,12 @@ impl<'a> Marker<'a> {
             while let Some(next) = self.pop() {
                 let (object, _) = parts(next);
                 prefetch(object);
+                prefetch_mark(object);
                 let at = self.ahead_at;
                 self.ahead_at = (at + 1) % AHEAD;
                 let due = core::mem::replace(&mut self.ahead[at], next);
                 if due != 0 {
-                    self.trace(due);
+                    self.visit(due);
                 }
                 self.until_share -= 1;
                 if self.until_share == 0 {
@@ -426,7 +442,7 @@ impl<'a> Marker<'a> {
                 self.ahead_at = (at + 1) % AHEAD;
                 let due = core::mem::take(&mut self.ahead[at]);
                 if due != 0 {
-                    self.trace(due);
+                    self.visit(due);
                     idle = false;
                 }
             }
@@ -591,8 +607,20 @@ impl<'a> Marker<'a> {
         self.shared.weak.lock().clear();
     }
 
-    /// Looks into an object, or a slice of it.
-    #[inline]
+    /// Marks an object, and looks into it if it was not marked; or looks into a slice of it.
+    #[inline(always)]
+    fn visit(&mut self, next: u64) {
+        let (object, slice) = parts(next);
+        if let Some(object) = NonNull::new(object) {
+            // SAFETY: entries are live objects.
+            if slice != 0 || unsafe { self.keep(object) } {
+                self.trace(next);
+            }
+        }
+    }
+
+    /// Looks into an object that is marked, or a slice of it.
+    #[inline(always)]
     fn trace(&mut self, next: u64) {
         let (object, slice) = parts(next);
         let Some(object) = NonNull::new(object) else {
@@ -752,6 +780,14 @@ impl Drop for Marker<'_> {
             }
         }
     }
+}
+
+/// Fetches the word that the object's mark is in.
+#[inline(always)]
+fn prefetch_mark(object: *mut Header) {
+    let block = object.map_addr(|address| address & !(BLOCK_BYTES - 1));
+    let place = Block::mark_place(object.addr() & (BLOCK_BYTES - 1));
+    prefetch(block.cast::<u8>().wrapping_add(place).cast());
 }
 
 #[inline(always)]

@@ -226,7 +226,7 @@ impl Heap {
     ///
     /// # Safety
     /// In the pause, in the crew.
-    unsafe fn take_part(&self, mutators: &dyn Mutators, pool: &Pool, phase: usize) {
+    unsafe fn take_part(&self, pool: &Pool, phase: usize) {
         let collector = &self.collector;
         while let Some(place) = collector.take(phase, pool.places()) {
             // SAFETY: in the pause; each place is taken once.
@@ -239,7 +239,6 @@ impl Heap {
             }
             collector.finished(phase);
         }
-        let _ = mutators;
     }
 
     /// Tells the marker the roots that are left.
@@ -300,9 +299,9 @@ impl Heap {
                 past = phase;
                 rounds = 0;
                 match phase {
-                    PREPARE | SURVEY => self.take_part(mutators, pool, phase),
+                    PREPARE | SURVEY => self.take_part(pool, phase),
                     MARK => {
-                        let mut marker = Marker::new(self, pool, &collector.shared);
+                        let mut marker = Marker::new(self, pool, &collector.shared, false);
                         marker.begin();
                         self.mark_roots(mutators, pool, &mut marker);
                         marker.run(
@@ -322,11 +321,11 @@ impl Heap {
     ///
     /// # Safety
     /// In the pause, by the collector.
-    unsafe fn phase(&self, mutators: &dyn Mutators, pool: &Pool, phase: usize) {
+    unsafe fn phase(&self, pool: &Pool, phase: usize) {
         let collector = &self.collector;
         collector.phase.store(phase, Ordering::Release);
         // SAFETY: as the caller says.
-        unsafe { self.take_part(mutators, pool, phase) };
+        unsafe { self.take_part(pool, phase) };
         let mut rounds = 0;
         while collector.done[phase].load(Ordering::Acquire) < pool.places() {
             relax(rounds);
@@ -382,8 +381,9 @@ impl Heap {
         }
         // SAFETY: in the pause, by the collector.
         unsafe {
-            self.phase(mutators, pool, PREPARE);
-            let mut marker = Marker::new(self, pool, &collector.shared);
+            self.phase(pool, PREPARE);
+            let alone = mutators.cpus() == 1;
+            let mut marker = Marker::new(self, pool, &collector.shared, alone);
             marker.begin();
             collector.phase.store(MARK, Ordering::Release);
             self.mark_roots(mutators, pool, &mut marker);
@@ -403,7 +403,7 @@ impl Heap {
                 .lock()
                 .retain(&mut |object| marker.is_marked(object));
             drop(marker);
-            self.phase(mutators, pool, SURVEY);
+            self.phase(pool, SURVEY);
         }
         collector.phase.store(END, Ordering::Release);
         collector.crew.fetch_and(!OPEN, Ordering::AcqRel);

@@ -72,7 +72,9 @@ impl Marker<'_> {
                 if !dense.is_static() {
                     self.keep(dense.header_ptr());
                 }
-                dense.each_radix_node(&mut |node| self.keep(node));
+                dense.each_radix_node(&mut |node| {
+                    self.keep(node);
+                });
             }
             if !nodes.is_static() {
                 self.keep(nodes.header_ptr());
