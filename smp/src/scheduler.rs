@@ -198,6 +198,8 @@ pub struct Scheduler<T: Handle> {
     /// Tasks that wait for handshakes, and their number for those who only want to know whether there are any.
     waiting: Lock<Vec<(Epoch, NonZeroUsize)>>,
     waiting_count: AtomicUsize,
+    /// How often a core rose from sleep.
+    rises: AtomicUsize,
     seed: u64,
     tasks: PhantomData<fn(T) -> T>,
 }
@@ -246,6 +248,7 @@ impl<T: Handle> Scheduler<T> {
             closed: AtomicBool::new(false),
             waiting: Lock::new(Vec::new()),
             waiting_count: AtomicUsize::new(0),
+            rises: AtomicUsize::new(0),
             seed,
             tasks: PhantomData,
         }
@@ -404,22 +407,25 @@ impl<T: Handle> Scheduler<T> {
         if self.waiting_count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut released = Vec::new();
+        let mut released = 0;
         {
             let mut waiting = self.waiting.lock();
             waiting.retain(|&(epoch, word)| {
                 let complete = self.safepoints.is_complete(epoch);
                 if complete {
-                    released.push(word);
+                    // Before the count says so: a core that falls asleep may do this, and who looks whether all is quiet must see the task here or there.
+                    self.injector.push(word);
+                    released += 1;
                 }
                 !complete
             });
             self.waiting_count.store(waiting.len(), Ordering::Release);
         }
-        for word in released {
-            self.injector.push(word);
+        if released != 0 {
             full_fence();
-            self.wake(None);
+            for _ in 0..released {
+                self.wake(None);
+            }
         }
     }
 }
@@ -756,6 +762,9 @@ impl<'s, T: Handle> Worker<'s, T> {
             0_u32.wrapping_sub(ASLEEP)
         };
         scheduler.counts.fetch_add(change, Ordering::AcqRel);
+        // After the counts and before the core takes a task: see `all_is_quiet`.
+        scheduler.rises.fetch_add(1, Ordering::AcqRel);
+        full_fence();
         self.searching.set(true);
     }
 
@@ -763,7 +772,9 @@ impl<'s, T: Handle> Worker<'s, T> {
     fn all_is_quiet(&self) -> bool {
         let scheduler = self.scheduler;
         let safepoints = &scheduler.safepoints;
-        // Each look is after the counts: once all cores are asleep, none of the other things can come about but by a device.
+        // Each look is after the counts: once all cores are asleep, none of the other things can come about but by a device, or by a core that is only just
+        // falling asleep and queues tasks whose handshake is complete. Whoever takes such a task rises first, and is seen by that.
+        let rises = scheduler.rises.load(Ordering::Acquire);
         scheduler.counts.load(Ordering::Acquire) == ASLEEP * scheduler.cpus() as u32
             && (0..safepoints.cpus()).all(|cpu| {
                 let poll = safepoints.control(cpu).poll.load(Ordering::Acquire);
@@ -772,6 +783,10 @@ impl<'s, T: Handle> Worker<'s, T> {
             && scheduler.timers.earliest().is_none()
             && scheduler.waiting_count.load(Ordering::Acquire) == 0
             && !scheduler.has_work()
+            && {
+                full_fence();
+                scheduler.rises.load(Ordering::Acquire) == rises
+            }
     }
 
     /// The core is at a safepoint and holds nothing derived: answers all handshakes requested so far, and queues the tasks that only waited for this.
