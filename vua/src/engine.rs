@@ -39,6 +39,7 @@ use crate::memory::{Struct, StructType};
 use crate::object::{Cell, Closure, Gc, Proto, Str};
 use crate::observe::{Observe, Observer};
 use crate::output::{Appended, Output};
+use crate::share::prelude::Prelude;
 use crate::table::{Retired, Table};
 use crate::task::finalize::{self, Finalizing};
 use crate::task::list::Register;
@@ -207,8 +208,8 @@ pub struct Engine {
     cancelled_text: Value,
     /// The error of a task that ended while it held a lock.
     held_text: Value,
-    /// The functions that compiled code names by number.
-    builtins: Vec<Value>,
+    /// The library's functions that are written in Vua.
+    prelude: Prelude,
     input: AtomicBool,
     /// How often tasks that waited for input were woken.
     input_wakes: AtomicU64,
@@ -253,7 +254,7 @@ impl Engine {
         crate::library::open(&mut builder, platform)?;
         crate::task::library::open(&mut builder)?;
         crate::share::open(&mut builder)?;
-        let builtins = crate::share::prelude::open(&mut builder)?;
+        let prelude = crate::share::prelude::open(&mut builder)?;
         heap.set_trace_hook(Kind::Other, crate::share::trace);
         let finalizers = builder.function("finalizers", finalize::run, &[])?;
         let (strings, files) = (builder.string_metatable(), builder.file_metatable());
@@ -336,7 +337,7 @@ impl Engine {
             deadlocked: AtomicBool::new(false),
             cancelled_text,
             held_text,
-            builtins,
+            prelude,
             input: AtomicBool::new(false),
             input_wakes: AtomicU64::new(0),
             failed: Lock::new(Vec::new()),
@@ -533,9 +534,9 @@ impl Engine {
         self.cancelled.load(Ordering::SeqCst)
     }
 
-    /// The function that compiled code names by this number.
-    pub(crate) fn builtin(&self, number: usize) -> Value {
-        self.builtins[number]
+    /// The library's functions that are written in Vua.
+    pub(crate) fn prelude(&self) -> &Prelude {
+        &self.prelude
     }
 
     /// The error of a task that ended while it held a lock.
@@ -642,9 +643,10 @@ impl Engine {
 
     /// Calls `visit` with every value that the engine itself holds. In the collector's pause.
     pub(crate) fn each_root(&self, visit: &mut dyn FnMut(Value)) {
-        for value in self.names.iter().chain(&self.builtins) {
+        for value in &self.names {
             visit(*value);
         }
+        visit(self.prelude.root());
         for value in [
             self.out_of_memory,
             self.handler_error,

@@ -499,7 +499,7 @@ impl Checker<'_> {
             Op::ITERLOOP if a(word) < 2 => self.error(Some(at), "not the window of an iterator"),
             Op::ITERLOOP => self.window(at, a(word) - 2, 3),
             Op::CLOSE => self.window(at, a(word), 0),
-            Op::BUILTIN if d(word) >= crate::syntax::ast::BUILTINS => {
+            Op::BUILTIN if crate::syntax::ast::Builtin::from_number(d(word)).is_none() => {
                 self.error(Some(at), "no such built-in function")
             }
             Op::PFORPREP => self.window(at, a(word), 6),

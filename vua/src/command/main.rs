@@ -49,6 +49,7 @@ fn main() {
             workers,
             stats,
             cores,
+            random_seed,
             gc_stress,
             failing_allocations,
             memory,
@@ -61,7 +62,12 @@ fn main() {
                 observe: reports.observe(),
                 ..Options::default()
             };
-            run(&file, arguments, workers, stats, cores, options, &reports)
+            let machine = Machine {
+                workers,
+                cores,
+                random_seed,
+            };
+            run(&file, arguments, machine, stats, options, &reports)
         }
         Ok(Request::Check(file)) => check(&file),
         Ok(Request::Disassemble(file)) => disassemble(&file),
@@ -101,20 +107,35 @@ fn folder_of(file: &Path) -> PathBuf {
     file.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
+/// What a program runs on.
+struct Machine {
+    workers: usize,
+    cores: Cores,
+    random_seed: Option<u64>,
+}
+
 fn run(
     file: &Path,
     arguments: Vec<OsString>,
-    workers: usize,
+    machine: Machine,
     stats: bool,
-    cores: Cores,
     options: Options,
     reports: &Reports,
 ) -> i32 {
     let Some(source) = read_program(file) else {
         return NOT_RUN;
     };
+    let Machine {
+        workers,
+        cores,
+        random_seed,
+    } = machine;
     // All live as long as the process: threads that nobody joins refer to them.
     let host: &'static Host = Box::leak(Box::new(Host::new(workers, folder_of(file))));
+    if let Some(seed) = random_seed {
+        host.fix_entropy(seed);
+        host.fix_memory();
+    }
     let turns = match cores {
         Cores::Threads => None,
         Cores::Seeded(seed) => Some((Order::Random, seed)),

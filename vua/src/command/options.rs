@@ -24,6 +24,8 @@ pub enum Request {
         stats: bool,
         /// Whether threads stand for the cores, or virtual ones take turns.
         cores: Cores,
+        /// What everything random follows from; `None`: the system's entropy.
+        random_seed: Option<u64>,
         /// Whether every safepoint collects.
         gc_stress: bool,
         /// About one allocation in so many is to fail at first; 0 for none.
@@ -84,6 +86,7 @@ Usage: vua run [OPTION…] FILE [ARG…]   runs a program
 
 To test the engine itself:
   --gc-stress            collects at every safepoint
+  --random-seed S        hashes of strings, addresses and first random numbers follow from the number S
   --fail-allocations N   one allocation in about N fails at first, and is made again after a collection
 
 Exit status: the program's own (larger than 63: 63); 1 for an uncaught error;
@@ -103,6 +106,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
     let mut reports = Reports::default();
     let mut seed = None;
     let mut simulated = None;
+    let mut random_seed = None;
     let mut gc_stress = false;
     let mut failing_allocations = 0;
     let mut memory = None;
@@ -125,7 +129,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
                 }) = Some(count);
             }
             Long("schedule-seed") => {
-                seed = Some(parse_seed(&parser.value().map_err(|e| e.to_string())?)?)
+                seed = Some(parse_seed(
+                    "--schedule-seed",
+                    &parser.value().map_err(|e| e.to_string())?,
+                )?)
+            }
+            Long("random-seed") => {
+                random_seed = Some(parse_seed(
+                    "--random-seed",
+                    &parser.value().map_err(|e| e.to_string())?,
+                )?)
             }
             Long("stats") => stats = true,
             Long("gc-stress") => gc_stress = true,
@@ -214,6 +227,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             workers,
             stats,
             cores,
+            random_seed,
             gc_stress,
             failing_allocations,
             memory,
@@ -230,6 +244,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         || stats
         || seed.is_some()
         || simulated.is_some()
+        || random_seed.is_some()
         || gc_stress
         || failing_allocations != 0
         || memory.is_some()
@@ -254,12 +269,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
     })
 }
 
-fn parse_seed(text: &OsString) -> Result<u64, String> {
+fn parse_seed(option: &str, text: &OsString) -> Result<u64, String> {
     text.to_str()
         .and_then(|digits| digits.parse().ok())
         .ok_or_else(|| {
             format!(
-                "--schedule-seed takes a number from 0 to 2^64 - 1, not '{}'",
+                "{option} takes a number from 0 to 2^64 - 1, not '{}'",
                 text.to_string_lossy()
             )
         })
@@ -317,6 +332,7 @@ mod tests {
             workers: 3,
             stats: true,
             cores: Cores::Threads,
+            random_seed: None,
             gc_stress: false,
             failing_allocations: 0,
             memory: None,
@@ -364,6 +380,8 @@ mod tests {
         for (line, named) in [
             ("run --schedule-seed x a.vua", "'x'"),
             ("run --schedule-seed -1 a.vua", "--schedule-seed"),
+            ("run --random-seed -1 a.vua", "--random-seed"),
+            ("check --random-seed 1 a.vua", "'check'"),
             ("run --simulate 0 a.vua", "--simulate"),
             ("run --simulate 4 --workers 2 a.vua", "--workers"),
             ("run --simulate 4 --schedule-seed 2 a.vua", "exclude"),

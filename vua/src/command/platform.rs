@@ -102,6 +102,8 @@ pub struct Host {
     program_folder: PathBuf,
     /// Where the next mapping goes, if that is not left to the system.
     fixed: AtomicUsize,
+    /// The state from which [`Platform::entropy`] comes after [`Host::fix_entropy`]; 0: the system gives it.
+    seed: AtomicU64,
 }
 
 /// Where memory begins after [`Host::fix_memory`]: far from where Linux puts executables, libraries, stacks and, unasked, mappings.
@@ -124,7 +126,13 @@ impl Host {
             output: [const { Mutex::new(()) }; 2],
             program_folder,
             fixed: AtomicUsize::new(0),
+            seed: AtomicU64::new(0),
         }
+    }
+
+    /// From now on [`Platform::entropy`] gives what follows from `seed`.
+    pub fn fix_entropy(&self, seed: u64) {
+        self.seed.store(seed.max(1), Ordering::Relaxed);
     }
 
     /// From now on [`Platform::map`] gives the same addresses in each process that asks for the same sizes: one behind the other, none twice.
@@ -426,6 +434,14 @@ impl Platform for Host {
     }
 
     fn entropy(&self) -> u64 {
+        if self.seed.load(Ordering::Relaxed) != 0 {
+            // SplitMix64 (Steele, Lea, Flood 2014).
+            let step = 0x9e37_79b9_7f4a_7c15u64;
+            let mut x = self.seed.fetch_add(step, Ordering::Relaxed);
+            x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            return x ^ x >> 31;
+        }
         let mut bits = [0u8; 8];
         // SAFETY: writes eight bytes. Requests of up to 256 bytes are answered whole (getrandom(2)).
         unsafe { libc::getrandom(bits.as_mut_ptr().cast(), bits.len(), 0) };

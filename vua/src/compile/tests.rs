@@ -296,11 +296,21 @@ fn depth_and_size_are_limited() {
     ] {
         let nested = |n: usize| format!("x = {}1{}", open.repeat(n), close.repeat(n));
         let spaced = nested(100_000).replace("--", "- -").replace("--", "- -");
-        assert!(errors(&spaced)[0].contains("nested too deeply"), "{open}");
+        assert!(
+            errors(&spaced)[0].contains("too many statements and expressions within"),
+            "{open}"
+        );
         let shallow = nested(60).replace("--", "- -").replace("--", "- -");
         function(&shallow);
     }
-    assert!(errors(&"do ".repeat(100_000))[0].contains("nested too deeply"));
+    assert!(
+        errors(&"do ".repeat(100_000))[0].contains("too many statements and expressions within")
+    );
+    let targets = |n: usize| format!("local a; a{} = 1", ",a".repeat(n - 1));
+    function(&targets(200));
+    assert!(
+        errors(&targets(201))[0].contains("too many variables in an assignment (limit is 200)")
+    );
     // Chains that lean left have no limit.
     function(&format!("x = y{}", " + y".repeat(20_000)));
     function(&format!("x = y{}", " and y".repeat(20_000)));

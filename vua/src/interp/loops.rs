@@ -10,6 +10,7 @@ use super::throw::{Flow, Leave, fail};
 use crate::bytecode::instructions::{Op, a, d, signed_d};
 use crate::number::{self, Number};
 use crate::object::Gc;
+use crate::syntax::ast::Builtin;
 use crate::task::{Latch, Task, WaitFor};
 use crate::value::Value;
 
@@ -162,8 +163,15 @@ pub(super) fn step(vm: &mut Vm, ins: u32) -> Flow {
 /// `BUILTIN`.
 pub(super) fn builtin(vm: &mut Vm, ins: u32) -> Flow {
     let core = &mut vm.core;
-    // SAFETY: the verifier proved the register, and that there is such a function.
-    unsafe { put(core.base, a(ins), core.engine.builtin(d(ins))) }
+    let Some(builtin) = Builtin::from_number(d(ins)) else {
+        return fail("no such built-in function".into());
+    };
+    let function = core
+        .engine
+        .prelude()
+        .builtin(&core.heap, core.engine.heap(), builtin)?;
+    // SAFETY: the verifier proved the register.
+    unsafe { put(core.base, a(ins), function) }
     Ok(())
 }
 

@@ -83,6 +83,14 @@ impl Core {
                 None => return String::new(),
             }
         }
+        // The library's own functions count as natives do: where the program called them is what helps.
+        while self.frame_proto(frame).is_some_and(|proto| proto.library) {
+            // SAFETY: as above.
+            match unsafe { frame.caller() } {
+                Some(caller) => frame = caller,
+                None => return String::new(),
+            }
+        }
         match self.frame_proto(frame) {
             Some(proto) => match (proto.debug(), Self::line_at(proto, frame.pc)) {
                 (Some(debug), Some(line)) => format!("{}:{}: ", debug.source, line),

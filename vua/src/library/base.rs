@@ -239,12 +239,16 @@ fn error(call: &mut Call<'_>) -> Result<Next, Throw> {
     raise(call, call.get(0), level)
 }
 
+/// The longest text that `error` and `assert` give a position.
+const LONGEST_WITH_POSITION: usize = 8 << 10;
+
 /// Raises an error. A text gets the position of the function `level` levels out in front.
 fn raise(call: &mut Call<'_>, value: Value, level: i64) -> Result<Next, Throw> {
     let Some(message) = value.as_str() else {
         return Err(Throw::Value(value));
     };
-    if level <= 0 {
+    // A text that was given so many positions that they are no help any more, as in a recursion of `assert(pcall(f))`, gets no other.
+    if level <= 0 || message.len() > LONGEST_WITH_POSITION {
         return Err(Throw::Value(value));
     }
     let position = call.position(usize::try_from(level).unwrap_or(usize::MAX).min(1 << 20));

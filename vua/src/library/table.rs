@@ -32,7 +32,7 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
 const MAX_RESULTS: u64 = 1_000_000;
 
 /// Refuses what is neither a table nor has these metamethods.
-pub(super) fn check(call: &Call<'_>, i: usize, metamethods: &[&str]) -> Result<(), Throw> {
+pub(crate) fn check(call: &Call<'_>, i: usize, metamethods: &[&str]) -> Result<(), Throw> {
     let value = call.get(i);
     if value.as_table().is_some()
         || Gc::<Array>::from_value(value).is_some()

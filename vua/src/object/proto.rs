@@ -86,6 +86,8 @@ pub struct Proto {
     pub variadic: bool,
     /// Whether it is the body of a `parallel for`.
     pub parallel_body: bool,
+    /// Whether it belongs to the library: messages give the position of the program's function that called it.
+    pub library: bool,
 }
 
 const _: () = assert!(core::mem::offset_of!(Proto, code) == 8);
@@ -122,6 +124,7 @@ impl Proto {
             raw_count: 0,
             variadic: false,
             parallel_body: false,
+            library: false,
         }
     }
 
@@ -176,13 +179,31 @@ impl Proto {
         heap: &Heap,
         chunk: &Arc<Function>,
     ) -> Result<NonNull<Proto>, NeedMemory> {
+        Self::load_chunk(local, heap, chunk, false)
+    }
+
+    /// As [`load`](Self::load), for a part of the library.
+    pub(crate) fn load_library(
+        local: &LocalHeap,
+        heap: &Heap,
+        chunk: &Arc<Function>,
+    ) -> Result<NonNull<Proto>, NeedMemory> {
+        Self::load_chunk(local, heap, chunk, true)
+    }
+
+    fn load_chunk(
+        local: &LocalHeap,
+        heap: &Heap,
+        chunk: &Arc<Function>,
+        library: bool,
+    ) -> Result<NonNull<Proto>, NeedMemory> {
         let layouts = crate::memory::layout::layouts(&chunk.structs).unwrap_or_default();
         let mut types = Vec::new();
         for (shape, layout) in chunk.structs.iter().zip(&layouts) {
             let of = StructType::new(local, heap, shape, layout, &types)?;
             types.push(of.value());
         }
-        Self::load_function(local, heap, chunk, chunk, &types)
+        Self::load_function(local, heap, chunk, chunk, &types, library)
     }
 
     /// Loads `function`, which is `chunk` or lies in it; `types` are those of the chunk's structs.
@@ -192,6 +213,7 @@ impl Proto {
         chunk: &Arc<Function>,
         function: &Function,
         types: &[Value],
+        library: bool,
     ) -> Result<NonNull<Proto>, NeedMemory> {
         let children_length = function.children.len();
         let mut children = Vec::new();
@@ -201,7 +223,9 @@ impl Proto {
                 bytes: children_length * 8,
             })?;
         for child in &function.children {
-            children.push(Self::load_function(local, heap, chunk, child, types)?);
+            children.push(Self::load_function(
+                local, heap, chunk, child, types, library,
+            )?);
         }
 
         let constants_at = size_of::<Proto>();
@@ -287,6 +311,7 @@ impl Proto {
                 raw_count: function.raw_count,
                 variadic: function.variadic,
                 parallel_body: function.parallel_body,
+                library,
             });
         }
         Ok(object.cast())

@@ -1,15 +1,20 @@
 //! The functions of the parallel library that are written in Vua (`parallel.vua`), and those without a name that the compiler uses.
+//!
+//! Most programs use none of them, so the file is compiled when one is first called: what programs find under their names are natives that look at
+//! the arguments, load the file unless that was done, and go on in the function there.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::pieces;
-use crate::heap::NeedMemory;
+use crate::heap::{Heap, LocalHeap, NeedMemory, barrier, flags};
+use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
+use crate::library::table::check;
 use crate::object::{Closure, Gc, Proto};
-use crate::syntax::ast::{BUILTINS, Builtin};
-use crate::table::Table;
-use crate::value::Value;
+use crate::syntax::ast::Builtin;
+use crate::table::{SetError, Table};
+use crate::value::{Tag, Value};
 
 const SOURCE: &[u8] = include_bytes!("parallel.vua");
 
@@ -27,17 +32,17 @@ const STANDARD: &[(&str, &str, &str)] = &[
     ("type", "", "type"),
 ];
 
-/// Which functions of the file programs find where.
-const PUBLIC: &[(&str, &str)] = &[
-    ("task", "any"),
-    ("parallel", "invoke"),
-    ("parallel", "map"),
-    ("parallel", "reduce"),
-    ("parallel", "sort"),
-];
+/// The file's functions.
+pub(crate) struct Prelude {
+    /// The environment of all of them, which holds them under their names once they are loaded. Shared from the start.
+    environment: Gc<Table>,
+    /// All are there. Set behind the last, and never cleared.
+    loaded: AtomicBool,
+}
 
-/// Loads the file, whose main chunk is never run: each of its functions is made with an environment that holds them all. Gives the built-in functions by number.
-pub(crate) fn open(builder: &mut Builder<'_>) -> Result<Vec<Value>, NeedMemory> {
+/// Defines what programs see.
+pub(crate) fn open(builder: &mut Builder<'_>) -> Result<Prelude, NeedMemory> {
+    // So large that the file's functions fit in: a shared table would have to be grown by a task.
     let environment = Table::new(builder.heap(), 0, 64)?;
     let globals = builder.globals();
     for (name, library, field) in STANDARD {
@@ -59,43 +64,22 @@ pub(crate) fn open(builder: &mut Builder<'_>) -> Result<Vec<Value>, NeedMemory> 
         &[],
     )?;
     builder.define(environment, "", "ended", crate::task::join::has_ended, &[])?;
-
-    // What fails here is a fault of the file, which the tests of every capability in it would find.
-    let chunk = crate::compile::compile(SOURCE, "parallel.vua").unwrap_or_else(|diagnostics| {
-        panic!(
-            "{}",
-            diagnostics
-                .first()
-                .map_or(alloc::string::String::new(), |d| alloc::format!("{d}"))
-        )
-    });
-    for function in chunk.children {
-        let function = Arc::new(function);
-        let name = function.name.clone().unwrap_or_default();
-        let proto = Proto::load(builder.heap(), builder.heap_of_all(), &function)?;
-        let closure = Closure::new(builder.heap(), proto, function.captures.len())?;
-        if !function.captures.is_empty() {
-            // SAFETY: what a function outside all others captures is its environment, a value.
-            unsafe { closure.set_capture(0, environment.value()) };
-        }
-        builder.set(environment, &name, closure.value())?;
-    }
-    let parallel = builder.empty_table()?;
-    builder.global_value("parallel", parallel.value())?;
-    for (library, name) in PUBLIC {
-        let library = member(builder, globals, library)?;
-        let value = environment.get(builder.string(name)?);
-        builder.set(library, name, value)?;
-    }
-    let mut builtins = alloc::vec![Value::NIL; BUILTINS];
-    for (builtin, name) in [
-        (Builtin::Pieces, "pieces"),
-        (Builtin::Piece, "piece"),
-        (Builtin::Each, "each"),
-    ] {
-        builtins[builtin as usize] = environment.get(builder.string(name)?);
-    }
-    Ok(builtins)
+    builder.heap().publish(environment.value(), &mut || ())?;
+    builder.library(
+        "parallel",
+        &[
+            ("invoke", invoke),
+            ("map", map),
+            ("reduce", reduce),
+            ("sort", sort),
+        ],
+    )?;
+    let tasks = member(builder, globals, "task")?;
+    builder.define(tasks, "task.", "any", any, &[])?;
+    Ok(Prelude {
+        environment,
+        loaded: AtomicBool::new(false),
+    })
 }
 
 fn member(builder: &Builder<'_>, table: Gc<Table>, name: &str) -> Result<Gc<Table>, NeedMemory> {
@@ -103,4 +87,154 @@ fn member(builder: &Builder<'_>, table: Gc<Table>, name: &str) -> Result<Gc<Tabl
     Ok(value
         .as_table()
         .unwrap_or_else(|| panic!("there is no library '{name}'")))
+}
+
+impl Prelude {
+    /// What a collection is to keep.
+    pub(crate) fn root(&self) -> Value {
+        self.environment.value()
+    }
+
+    /// The function that compiled code names so.
+    pub(crate) fn builtin(
+        &self,
+        local: &LocalHeap,
+        heap: &Heap,
+        builtin: Builtin,
+    ) -> Result<Value, NeedMemory> {
+        match builtin {
+            Builtin::Pieces => self.get(local, heap, "pieces"),
+            Builtin::Piece => self.get(local, heap, "piece"),
+            Builtin::Each => self.function(local, heap, "each"),
+        }
+    }
+
+    /// A function of the file, which is loaded if it is the first.
+    fn function(&self, local: &LocalHeap, heap: &Heap, name: &str) -> Result<Value, NeedMemory> {
+        if !self.loaded.load(Ordering::Acquire) {
+            self.load(local, heap)?;
+            self.loaded.store(true, Ordering::Release);
+        }
+        self.get(local, heap, name)
+    }
+
+    fn get(&self, local: &LocalHeap, heap: &Heap, name: &str) -> Result<Value, NeedMemory> {
+        Ok(self
+            .environment
+            .get(heap.intern(local, name.as_bytes())?.value()))
+    }
+
+    /// Loads the file, whose main chunk is never run: each of its functions is made with the environment that holds them all.
+    ///
+    /// Two cores may do so at the same time: of two closures of one function either serves. What was loaded before memory ended is not loaded again, so that a second call gets further.
+    #[cold]
+    fn load(&self, local: &LocalHeap, heap: &Heap) -> Result<(), NeedMemory> {
+        // What fails here is a fault of the file, which the tests of every capability in it would find.
+        let chunk = crate::compile::compile(SOURCE, "parallel.vua").unwrap_or_else(|diagnostics| {
+            panic!(
+                "{}",
+                diagnostics
+                    .first()
+                    .map_or(alloc::string::String::new(), |d| alloc::format!("{d}"))
+            )
+        });
+        for function in chunk.children {
+            let name = function.name.clone().unwrap_or_default();
+            let name = heap.intern(local, name.as_bytes())?.value();
+            if !self.environment.get(name).is_nil() {
+                continue;
+            }
+            let function = Arc::new(function);
+            let proto = Proto::load_library(local, heap, &function)?;
+            let closure = Closure::new(local, proto, function.captures.len())?;
+            if !function.captures.is_empty() {
+                // SAFETY: what a function outside all others captures is its environment, a value.
+                unsafe { closure.set_capture(0, self.environment.value()) };
+            }
+            // Too small to need a safepoint.
+            local.publish(closure.value(), &mut || ())?;
+            let header = self.environment.header_ptr();
+            // SAFETY: the environment lives as long as the engine.
+            unsafe {
+                if header.as_ref().has(flags::LOG) {
+                    barrier::before_store(header, local);
+                }
+            }
+            match self.environment.set(local, name, closure.value()) {
+                Ok(()) => {}
+                Err(SetError::NeedMemory(need)) => return Err(need),
+                Err(error) => panic!("the environment of parallel.vua: {error:?}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Goes on in the file's function of this name, with the same arguments.
+fn go_on(call: &mut Call<'_>, name: &str) -> Result<Next, Throw> {
+    let (count, engine) = (call.count(), call.engine());
+    let function = engine
+        .prelude()
+        .function(call.heap(), engine.heap(), name)?;
+    call.room(2 * count + 3)?;
+    let at = count;
+    call.set(at, function);
+    for i in 0..count {
+        call.set(at + 2 + i, call.slot(i));
+    }
+    Ok(Next::TailCall {
+        at,
+        arguments: count,
+    })
+}
+
+/// Checks that an argument is a function.
+fn check_function(call: &Call<'_>, i: usize) -> Result<(), Throw> {
+    if call.get(i).has_tag(Tag::Function) {
+        Ok(())
+    } else {
+        Err(call.type_error(i, "function"))
+    }
+}
+
+/// `task.any(list)`.
+fn any(call: &mut Call<'_>) -> Result<Next, Throw> {
+    check(call, 0, &["__index", "__len"])?;
+    go_on(call, "any")
+}
+
+/// `parallel.invoke(…)`.
+fn invoke(call: &mut Call<'_>) -> Result<Next, Throw> {
+    for i in 0..call.count() {
+        check_function(call, i)?;
+    }
+    go_on(call, "invoke")
+}
+
+/// `parallel.map(list, f)`.
+fn map(call: &mut Call<'_>) -> Result<Next, Throw> {
+    check(call, 0, &["__index", "__len"])?;
+    check_function(call, 1)?;
+    go_on(call, "map")
+}
+
+/// `parallel.reduce(first, last, initial, step, combine)`.
+fn reduce(call: &mut Call<'_>) -> Result<Next, Throw> {
+    for i in 0..2 {
+        if !call.get(i).is_number() {
+            return Err(call.type_error(i, "number"));
+        }
+    }
+    check_function(call, 3)?;
+    check_function(call, 4)?;
+    go_on(call, "reduce")
+}
+
+/// `parallel.sort(list [, less])`.
+fn sort(call: &mut Call<'_>) -> Result<Next, Throw> {
+    check(call, 0, &["__index", "__len"])?;
+    if !call.get(1).is_nil() {
+        check_function(call, 1)?;
+    }
+    go_on(call, "sort")
 }

@@ -208,8 +208,17 @@ pub enum Builtin {
     Each = 2,
 }
 
-/// How many there are.
-pub const BUILTINS: usize = 3;
+impl Builtin {
+    /// The one of this number.
+    pub const fn from_number(number: usize) -> Option<Builtin> {
+        Some(match number {
+            0 => Builtin::Pieces,
+            1 => Builtin::Piece,
+            2 => Builtin::Each,
+            _ => return None,
+        })
+    }
+}
 
 /// An entry of a table constructor.
 #[derive(Debug)]

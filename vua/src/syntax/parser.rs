@@ -20,6 +20,8 @@ use crate::memory::{Layout, Shape};
 const ERRORS: usize = 20;
 /// Statements and expressions inside one another, at most; Lua's limit.
 const DEPTH: u32 = 200;
+/// Variables that one assignment assigns, at most: about as many as Lua allows.
+const TARGETS: usize = 200;
 
 /// The current construct cannot be parsed; the reason has been reported.
 #[derive(Debug)]
@@ -232,7 +234,7 @@ impl Parser<'_> {
         self.depth += 1;
         if self.depth > DEPTH {
             let result = self.fail_near(&format!(
-                "statements and expressions are nested too deeply (limit is {DEPTH} levels)"
+                "too many statements and expressions within one another (limit is {DEPTH} levels)"
             ));
             self.halt();
             return result;
@@ -795,6 +797,11 @@ impl Parser<'_> {
             while self.accept(&Token::Comma) {
                 let target = self.suffixed()?;
                 self.assignable(target)?;
+                if targets.len() == TARGETS {
+                    return self.fail_near(&format!(
+                        "too many variables in an assignment (limit is {TARGETS})"
+                    ));
+                }
                 targets.push(target);
             }
             self.expect(&Token::Assign)?;
