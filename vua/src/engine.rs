@@ -31,12 +31,13 @@ use sync::lock::Lock;
 use crate::bytecode::{CaptureKind, binary};
 use crate::compile::Diagnostic;
 use crate::heap::{Heap, Kind, LocalHeap, NeedMemory};
+use crate::interp::native::NativeFn;
 use crate::interp::{Core, Vm};
 use crate::library::Builder;
 use crate::library::module::{Load, Loads};
 use crate::library::tuning::Tuning;
 use crate::memory::{Struct, StructType};
-use crate::object::{Cell, Closure, Gc, Proto, Str};
+use crate::object::{Cell, Closure, Gc, NativeFunction, Proto, Str};
 use crate::observe::{Observe, Observer};
 use crate::output::{Appended, Output};
 use crate::share::prelude::Prelude;
@@ -347,6 +348,23 @@ impl Engine {
             tuning: Tuning::new(),
         });
         Ok(engine)
+    }
+
+    /// Defines a global function before any core works.
+    ///
+    /// # Errors
+    /// There is not enough memory for it.
+    pub fn define(&'static self, name: &'static str, function: NativeFn) -> Result<(), LoadError> {
+        // SAFETY: no core works yet.
+        let core = unsafe { &mut (*self.machines[0].0.get()).core };
+        let native = NativeFunction::new(&core.heap, function as *const (), name, &[])?;
+        if let Some(globals) = self.globals.as_table() {
+            let name = self.heap.intern(&core.heap, name.as_bytes())?.value();
+            globals
+                .set(&core.heap, name, native.value())
+                .map_err(|_| LoadError::Memory)?;
+        }
+        Ok(())
     }
 
     /// Compiles and loads the program that [`work`](Self::work) will run. To be called once, before any core works.

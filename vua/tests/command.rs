@@ -106,7 +106,7 @@ fn what_is_not_found_or_not_understood_is_status_2() {
             &["frobnicate", "program.vua"],
             "vua: unknown command 'frobnicate'",
         ),
-        (&[], "vua: say what to do"),
+        (&["--stats"], "vua: say what to do"),
     ] {
         let output = place.output(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first cancels the program, a second one ends the process at once.
+//! Ctrl-C: the first cancels the program, a second one ends the process at once. At a prompt, each ends what runs there.
 
 use std::io;
 use std::thread;
@@ -16,9 +16,18 @@ fn interrupts() -> libc::sigset_t {
     }
 }
 
+/// What Ctrl-C does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Interrupt {
+    /// The first calls what is to be called, a second ends the process.
+    Cancels,
+    /// Each calls what is to be called.
+    Interrupts,
+}
+
 /// From now on a thread of its own takes SIGINT and calls `cancel`, so that no handler runs in the middle of anything.
 /// Must be called before other threads are made: they inherit the mask that keeps the signal from them.
-pub fn on_interrupt(cancel: impl Fn() + Send + 'static) -> io::Result<()> {
+pub fn on_interrupt(interrupt: Interrupt, cancel: impl Fn() + Send + 'static) -> io::Result<()> {
     let set = interrupts();
     // SAFETY: a valid set; changes the calling thread's mask only.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
@@ -26,8 +35,13 @@ pub fn on_interrupt(cancel: impl Fn() + Send + 'static) -> io::Result<()> {
         .name("interrupt".into())
         .stack_size(128 << 10)
         .spawn(move || {
-            wait_for(&set);
-            cancel();
+            loop {
+                wait_for(&set);
+                cancel();
+                if interrupt == Interrupt::Cancels {
+                    break;
+                }
+            }
             wait_for(&set);
             // SAFETY: ends the process without a word to anybody, which is what the person wants by now.
             unsafe { libc::_exit(STATUS) };

@@ -3,6 +3,7 @@
 mod interrupt;
 mod options;
 mod platform;
+mod prompt;
 mod reports;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use std::thread;
 
 use smp::platform::Platform;
 
+use interrupt::Interrupt;
 use options::{Cores, Request};
 use platform::Host;
 use reports::Reports;
@@ -69,6 +71,13 @@ fn main() {
             };
             run(&file, arguments, machine, stats, options, &reports)
         }
+        Ok(Request::Prompt) => {
+            if prompt::is_terminal() {
+                talk()
+            } else {
+                run_input()
+            }
+        }
         Ok(Request::Check(file)) => check(&file),
         Ok(Request::Disassemble(file)) => disassemble(&file),
         Ok(Request::Build {
@@ -105,6 +114,63 @@ fn read_program(file: &Path) -> Option<Vec<u8>> {
 
 fn folder_of(file: &Path) -> PathBuf {
     file.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Runs the prompt on the terminal. Gives the exit status.
+fn talk() -> i32 {
+    let workers = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let host: &'static Host = Box::leak(Box::new(Host::new(workers, PathBuf::new())));
+    match prompt::Lines::new() {
+        Ok(lines) => host.edit_lines(lines),
+        Err(error) => {
+            eprintln!("vua: {error}");
+            return NOT_RUN;
+        }
+    }
+    let settings = prompt::Settings::save();
+    let engine = match Engine::new(host, Options::default()) {
+        Ok(engine) => engine,
+        Err(_) => {
+            eprintln!("vua: not enough memory");
+            return NOT_RUN;
+        }
+    };
+    host.attach(engine);
+    if let Err(error) = interrupt::on_interrupt(Interrupt::Interrupts, prompt::interrupt)
+        .and_then(|()| platform::start_services(host))
+    {
+        eprintln!("vua: cannot start a thread: {error}");
+        return NOT_RUN;
+    }
+    let version = env!("CARGO_PKG_VERSION").as_bytes();
+    let loaded = engine
+        .define("interrupted", prompt::interrupted)
+        .and_then(|()| engine.load_program("prompt.vua", prompt::PROGRAM, &[version]));
+    if let Err(error) = loaded {
+        eprintln!("{error}");
+        return NOT_RUN;
+    }
+    let status = work_on_threads(engine, workers);
+    if let Some(settings) = settings {
+        settings.restore();
+    }
+    status
+}
+
+/// Runs the program that standard input holds, as `lua` does where nobody sits before it.
+fn run_input() -> i32 {
+    run(
+        Path::new("/dev/stdin"),
+        Vec::new(),
+        Machine {
+            workers: thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            cores: Cores::Threads,
+            random_seed: None,
+        },
+        false,
+        Options::default(),
+        &Reports::default(),
+    )
 }
 
 /// What a program runs on.
@@ -157,7 +223,7 @@ fn run(
             return NOT_RUN;
         }
     };
-    let mut started = interrupt::on_interrupt(|| engine.cancel());
+    let mut started = interrupt::on_interrupt(Interrupt::Cancels, || engine.cancel());
     if turns.is_none() {
         host.attach(engine);
         started = started

@@ -48,6 +48,8 @@ pub enum Request {
         /// Whether names and lines are left out.
         strip: bool,
     },
+    /// Nothing: a prompt, or the program that standard input holds.
+    Prompt,
     /// `--help`.
     Help,
     /// `--version`.
@@ -72,6 +74,8 @@ Usage: vua run [OPTION…] FILE [ARG…]   runs a program
        vua dis FILE                    prints its bytecode
        vua build [--strip] FILE -o OUT.vbc
                                        compiles it into a file, which runs as the program does
+       vua                             a prompt; if nobody sits before it, runs the program that
+                                       standard input holds
 
   --workers N        how many threads stand for cores (default: one for each CPU)
   --memory SIZE      the most memory that the program may have: bytes, or with K, M or G
@@ -100,6 +104,8 @@ const SEEDED_CORES: usize = 4;
 
 /// Reads the command line, without the command's own name. The error is one line for the person.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
+    let mut arguments = arguments.into_iter().peekable();
+    let bare = arguments.peek().is_none();
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut workers = None;
     let mut stats = false;
@@ -183,7 +189,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         }
     }
     let Some(command) = command else {
-        return Err("say what to do: run, check, dis or build".into());
+        return if bare {
+            Ok(Request::Prompt)
+        } else {
+            Err("say what to do: run, check, dis or build".into())
+        };
     };
     let command = command.to_string_lossy().into_owned();
     if !matches!(&*command, "run" | "check" | "dis" | "build") {
@@ -406,7 +416,8 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_named() {
-        assert!(words("").unwrap_err().contains("run"));
+        assert_eq!(words(""), Ok(Request::Prompt));
+        assert!(words("--stats").unwrap_err().contains("run"));
         assert!(words("make a.vua").unwrap_err().contains("'make'"));
         assert!(words("build a.vua").unwrap_err().contains("-o"));
         assert!(

@@ -15,6 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use smp::platform::{Cpu, FileError, Input, Platform, Stream};
 
+use crate::prompt::Lines;
+
 /// What the platform calls when something happened. The engine's side of the seam; each call only stores to atomics and wakes.
 pub trait Events: Sync {
     /// The time that [`Platform::heartbeat`] asked for has come on core `cpu`.
@@ -104,6 +106,8 @@ pub struct Host {
     fixed: AtomicUsize,
     /// The state from which [`Platform::entropy`] comes after [`Host::fix_entropy`]; 0: the system gives it.
     seed: AtomicU64,
+    /// At a prompt: where input comes from.
+    lines: OnceLock<Lines>,
 }
 
 /// Where memory begins after [`Host::fix_memory`]: far from where Linux puts executables, libraries, stacks and, unasked, mappings.
@@ -127,7 +131,13 @@ impl Host {
             program_folder,
             fixed: AtomicUsize::new(0),
             seed: AtomicU64::new(0),
+            lines: OnceLock::new(),
         }
+    }
+
+    /// From now on input is what a person types in an editor. Once, before any worker runs.
+    pub fn edit_lines(&self, lines: Lines) {
+        assert!(self.lines.set(lines).is_ok(), "one editor");
     }
 
     /// From now on [`Platform::entropy`] gives what follows from `seed`.
@@ -222,7 +232,13 @@ impl Host {
             while self.wanted.0.load(Ordering::Acquire) == 0 {
                 self.wanted.wait(0, None);
             }
-            let ready = poll_input(-1);
+            let ready = match self.lines.get() {
+                Some(lines) => {
+                    lines.edit();
+                    true
+                }
+                None => poll_input(-1),
+            };
             self.wanted.0.store(0, Ordering::Release);
             if ready && let Some(events) = self.events.get() {
                 events.input_arrived();
@@ -361,6 +377,9 @@ impl Platform for Host {
             Stream::Error => (libc::STDERR_FILENO, &self.output[1]),
         };
         let _whole = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lines) = self.lines.get() {
+            lines.printed(bytes);
+        }
         while !bytes.is_empty() {
             // SAFETY: reads `bytes`.
             let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
@@ -383,10 +402,20 @@ impl Platform for Host {
         }
         // Two workers that both found the same line ready would leave the second waiting in read(2).
         let _one = self.input.lock().unwrap_or_else(PoisonError::into_inner);
-        if !poll_input(0) {
+        let wait = || {
             self.wanted.0.store(1, Ordering::Release);
             self.wanted.wake();
-            return Input::Pending;
+            Input::Pending
+        };
+        if let Some(lines) = self.lines.get() {
+            return match lines.take(buffer) {
+                None => wait(),
+                Some(0) => Input::End,
+                Some(count) => Input::Bytes(count),
+            };
+        }
+        if !poll_input(0) {
+            return wait();
         }
         loop {
             // SAFETY: writes at most `buffer.len()` bytes to `buffer`.
@@ -468,12 +497,21 @@ pub fn start_services(host: &'static Host) -> io::Result<()> {
             .stack_size(SERVICE_STACK)
     };
     service("timer").spawn(|| host.keep_time())?;
-    service("input").spawn(|| host.watch_input())?;
+    let stack = if host.lines.get().is_some() {
+        EDITOR_STACK
+    } else {
+        SERVICE_STACK
+    };
+    service("input")
+        .stack_size(stack)
+        .spawn(|| host.watch_input())?;
     Ok(())
 }
 
 /// Ample for threads that call nothing but the system and the engine's [`Events`].
 const SERVICE_STACK: usize = 128 << 10;
+/// For one that edits lines.
+const EDITOR_STACK: usize = 2 << 20;
 
 #[cfg(test)]
 mod tests {
