@@ -1,17 +1,8 @@
-//! The few things that the loader wants from ACPI: the processors and the IO APICs (ACPI 6.5: 5.2.5 RSDP, 5.2.6 table
-//! header, 5.2.7 RSDT, 5.2.8 XSDT, 5.2.12 MADT).
+//! The few things that the loader wants from ACPI: the processors and the IO APICs. The tables are read by the kernel's own code for
+//! them; what is damaged is left out here without a word, which the kernel says.
 
-/// Reads physical memory. The loader's reaches the first 4 GiB; the tests' is a vector.
-pub trait PhysicalMemory {
-    /// `length` bytes at a physical address, or `None` where there is nothing to read.
-    fn bytes(&self, physical: u64, length: usize) -> Option<&[u8]>;
-}
-
-/// Bytes of an ACPI table's header.
-const HEADER: usize = 36;
-
-/// Longest table that is believed; real MADTs have a few KiB.
-const LONGEST: usize = 1 << 20;
+pub use drivers::acpi::Memory as PhysicalMemory;
+use drivers::acpi::{Record, Root, records, root_pointer};
 
 /// Something that the MADT lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +23,7 @@ pub enum Device {
 
 /// True if `rsdp` is the physical address of a root pointer with a right checksum.
 pub fn is_root_pointer(memory: &impl PhysicalMemory, rsdp: u64) -> bool {
-    memory
-        .bytes(rsdp, 20)
-        .is_some_and(|bytes| bytes.starts_with(b"RSD PTR ") && sums_to_zero(bytes))
+    root_pointer(memory, rsdp).is_some()
 }
 
 /// The root pointer in the BIOS area, where the PVH start information does not give one.
@@ -46,93 +35,26 @@ pub fn search_root_pointer(memory: &impl PhysicalMemory) -> Option<u64> {
 
 /// The MADT's bytes, header included, or `None` if any pointer on the way to it or checksum is wrong.
 pub fn madt(memory: &impl PhysicalMemory, rsdp: u64) -> Option<&[u8]> {
-    if !is_root_pointer(memory, rsdp) {
-        return None;
-    }
-    let pointer = memory.bytes(rsdp, 20)?;
-    let extended = (pointer[15] >= 2)
-        .then(|| memory.bytes(rsdp, 36))
-        .flatten()
-        .filter(|bytes| sums_to_zero(bytes));
-    let xsdt = extended.and_then(|bytes| table(memory, u64_at(bytes, 24)?, b"XSDT"));
-    let rsdt = || table(memory, u64::from(u32_at(pointer, 16)?), b"RSDT");
-    let (root, width) = xsdt.map(|xsdt| (xsdt, 8)).or_else(|| Some((rsdt()?, 4)))?;
-    root[HEADER..].chunks_exact(width).find_map(|entry| {
-        let address = if width == 8 {
-            u64_at(entry, 0)?
-        } else {
-            u64::from(u32_at(entry, 0)?)
-        };
-        table(memory, address, b"APIC")
-    })
+    let quiet = &mut |_: core::fmt::Arguments<'_>| {};
+    Root::find(memory, rsdp, quiet)?.table(memory, b"APIC", quiet)
 }
 
 /// What a MADT lists, in its order. A record with an impossible length ends the list; one that is too short for its kind,
 /// or of another kind, is passed over.
 pub fn devices(madt: &[u8]) -> impl Iterator<Item = Device> + '_ {
-    let mut rest = madt.get(HEADER + 8..).unwrap_or_default();
-    core::iter::from_fn(move || {
-        let length = usize::from(*rest.get(1)?);
-        if length < 2 || length > rest.len() {
-            return None;
-        }
-        let (record, after) = rest.split_at(length);
-        rest = after;
-        Some(device(record))
+    records(madt).filter_map(|record| match record {
+        Record::Processor { uid, apic_id } => Some(Device::Processor { uid, apic_id }),
+        Record::IoApic { address, .. } => Some(Device::IoApic { address }),
+        Record::Override { .. } | Record::Damaged { .. } => None,
     })
-    .flatten()
-}
-
-fn device(record: &[u8]) -> Option<Device> {
-    // Flag bit 0: enabled. Bit 1, "online capable", is for processors that may be plugged in later.
-    match record[0] {
-        0 if u32_at(record, 4)? & 1 != 0 && record[3] != 0xff => Some(Device::Processor {
-            uid: u32::from(record[2]),
-            apic_id: u32::from(record[3]),
-        }),
-        9 if u32_at(record, 8)? & 1 != 0 && u32_at(record, 4)? != u32::MAX => {
-            Some(Device::Processor {
-                uid: u32_at(record, 12)?,
-                apic_id: u32_at(record, 4)?,
-            })
-        }
-        1 => Some(Device::IoApic {
-            address: u32_at(record, 4)?,
-        }),
-        _ => None,
-    }
-}
-
-fn table<'m>(
-    memory: &'m impl PhysicalMemory,
-    address: u64,
-    signature: &[u8; 4],
-) -> Option<&'m [u8]> {
-    let header = memory.bytes(address, HEADER)?;
-    let length = u32_at(header, 4)? as usize;
-    if !header.starts_with(signature) || !(HEADER..=LONGEST).contains(&length) {
-        return None;
-    }
-    memory
-        .bytes(address, length)
-        .filter(|bytes| sums_to_zero(bytes))
-}
-
-fn sums_to_zero(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)) == 0
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bytes of an ACPI table's header.
+    const HEADER: usize = 36;
     use std::{vec, vec::Vec};
 
     struct Memory(Vec<u8>);

@@ -2,17 +2,23 @@
 //! machine (FADT).
 //!
 //! The tables are read once at boot, and nothing in them is trusted: a damaged one is complained of and left out, with what it
-//! would have told.
+//! would have told. The layouts of tables and records are those of the crate `acpi`; the way to them is ours, because the crate believes
+//! pointers and lengths and looks at no checksum (see [`records`]).
 
+mod layout;
 mod madt;
 mod power;
 mod tables;
 
 use crate::apic::io::Line;
-use madt::Record;
+use acpi::sdt::{
+    hpet::HpetTable,
+    madt::{Polarity, TriggerMode, parse_mps_inti_flags},
+};
+use layout::view;
+pub use madt::{Record, records};
 pub use power::{Power, reset_by_keyboard_controller};
-pub use tables::{Complain, Memory, Problem};
-use tables::{Root, u64_at};
+pub use tables::{Complain, Memory, Problem, Root, root_pointer};
 
 /// An I/O APIC as the MADT lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +40,8 @@ pub struct IsaInterrupt {
 
 /// What the tables say.
 #[derive(Clone, Copy, Debug)]
-pub struct Machine {
-    madt: Option<&'static [u8]>,
+pub struct Machine<'m> {
+    madt: Option<&'m [u8]>,
     isa: [IsaInterrupt; 16],
     /// Physical address of the HPET's registers.
     pub hpet: Option<u64>,
@@ -43,10 +49,10 @@ pub struct Machine {
     pub power: Option<Power>,
 }
 
-impl Machine {
+impl<'m> Machine<'m> {
     /// Reads the tables that the root pointer at physical address `rsdp` leads to; `None` when there are none. What is
     /// damaged is left out and complained of.
-    pub fn read(rsdp: u64, memory: &impl Memory, complain: Complain<'_>) -> Option<Self> {
+    pub fn read(rsdp: u64, memory: &'m impl Memory, complain: Complain<'_>) -> Option<Self> {
         let root = Root::find(memory, rsdp, complain)?;
         let mut machine = Self {
             madt: root.table(memory, b"APIC", complain),
@@ -54,12 +60,13 @@ impl Machine {
                 gsi: irq as u32,
                 line: Line::ISA,
             }),
-            // HPET description table: the address is in a generic address structure at 40, whose space 0 is memory.
             hpet: root
                 .table(memory, b"HPET", complain)
-                .filter(|table| table.get(40) == Some(&0))
-                .and_then(|table| u64_at(table, 44))
-                .filter(|&address| address != 0),
+                .and_then(view::<HpetTable>)
+                .map(|table| table.base_address)
+                // Address space 0 is memory.
+                .filter(|base| base.address_space == 0 && base.address != 0)
+                .map(|base| base.address),
             power: Power::read(memory, &root, complain),
         };
         if machine.madt.is_none() {
@@ -67,7 +74,7 @@ impl Machine {
                 "no MADT: no list of processors and interrupts"
             ));
         }
-        for record in machine.madt.into_iter().flat_map(madt::records) {
+        for record in machine.madt.into_iter().flat_map(records) {
             match record {
                 Record::Override { irq, gsi, flags } => {
                     machine.isa[usize::from(irq)] = IsaInterrupt {
@@ -78,7 +85,7 @@ impl Machine {
                 Record::Damaged { left } => complain(format_args!(
                     "MADT: a record of impossible length; the last {left} bytes are left out"
                 )),
-                Record::IoApic { .. } | Record::Processor(_) => {}
+                Record::IoApic { .. } | Record::Processor { .. } => {}
             }
         }
         Some(machine)
@@ -86,16 +93,16 @@ impl Machine {
 
     /// The APIC identifiers of the processors that can be started.
     pub fn processors(&self) -> impl Iterator<Item = u32> {
-        let records = self.madt.into_iter().flat_map(madt::records);
+        let records = self.madt.into_iter().flat_map(records);
         records.filter_map(|record| match record {
-            Record::Processor(id) => Some(id),
+            Record::Processor { apic_id, .. } => Some(apic_id),
             _ => None,
         })
     }
 
     /// The I/O APICs.
     pub fn io_apics(&self) -> impl Iterator<Item = IoApicEntry> {
-        let records = self.madt.into_iter().flat_map(madt::records);
+        let records = self.madt.into_iter().flat_map(records);
         records.filter_map(|record| match record {
             Record::IoApic { address, base } => Some(IoApicEntry {
                 address: address.into(),
@@ -114,12 +121,14 @@ impl Machine {
     }
 }
 
-/// The MADT's flags of an ISA line (table 5.26): polarity in bits 0 and 1, trigger mode in 2 and 3, each 1 or 3 where the bus's
-/// own way, active high by edges, is not meant.
+/// The MADT's flags of an ISA line. What conforms to the bus, or to nothing known, is edge-triggered and active high there.
 fn line(flags: u16) -> Line {
-    Line {
-        level: flags >> 2 & 3 == 3,
-        active_low: flags & 3 == 3,
+    match parse_mps_inti_flags(flags) {
+        Ok((polarity, trigger)) => Line {
+            level: matches!(trigger, TriggerMode::Level),
+            active_low: matches!(polarity, Polarity::ActiveLow),
+        },
+        Err(_) => Line::ISA,
     }
 }
 
@@ -128,10 +137,10 @@ mod tests {
     use super::*;
     use std::{format, string::String, vec, vec::Vec};
 
-    struct Bytes(&'static [u8]);
+    struct Bytes(Vec<u8>);
 
     impl Memory for Bytes {
-        fn bytes(&self, physical: u64, length: usize) -> Option<&'static [u8]> {
+        fn bytes(&self, physical: u64, length: usize) -> Option<&[u8]> {
             let start = usize::try_from(physical).ok()?;
             self.0.get(start..start.checked_add(length)?)
         }
@@ -201,9 +210,10 @@ mod tests {
     }
 
     /// What the tables say, and what there was to complain of.
-    fn read(memory: Vec<u8>) -> (Option<Machine>, Vec<String>) {
+    fn read(memory: Vec<u8>) -> (Option<Machine<'static>>, Vec<String>) {
         let mut complaints = Vec::new();
-        let machine = Machine::read(0x100, &Bytes(memory.leak()), &mut |text| {
+        let memory: &'static Bytes = std::boxed::Box::leak(std::boxed::Box::new(Bytes(memory)));
+        let machine = Machine::read(0x100, memory, &mut |text| {
             complaints.push(format!("{text}"));
         });
         (machine, complaints)
@@ -303,7 +313,6 @@ mod tests {
             random
         };
         let whole = firmware(RECORDS);
-        // One piece of memory for all, so that nothing is leaked a thousand times over.
         for _ in 0..20_000 {
             let mut memory = whole.clone();
             for _ in 0..1 + next() % 6 {
@@ -324,10 +333,8 @@ mod tests {
                     }
                 }
             }
-            // SAFETY: everything that is read from it is dropped before it.
-            let bytes: &'static [u8] =
-                unsafe { core::mem::transmute::<&[u8], &'static [u8]>(&memory) };
-            let machine = Machine::read(0x100, &Bytes(bytes), &mut |text| {
+            let memory = Bytes(memory);
+            let machine = Machine::read(0x100, &memory, &mut |text| {
                 let _ = format!("{text}");
             });
             if let Some(machine) = machine {

@@ -3,7 +3,14 @@
 //! The way off is a value for the control registers that the DSDT names, in a package `\_S5`. That is a constant in every known
 //! machine, so the package is looked for among the DSDT's bytes, and no AML is run.
 
-use super::tables::{Complain, Memory, Root, table, u32_at, u64_at};
+use super::{
+    layout::padded,
+    tables::{Complain, Memory, Root, table},
+};
+use acpi::{
+    address::{AddressSpace, GenericAddress},
+    sdt::fadt::Fadt,
+};
 use x86_64::instructions::port::Port;
 
 /// How to end a machine.
@@ -24,36 +31,37 @@ const SLEEP: u16 = 1 << 13;
 
 impl Power {
     /// Reads the FADT and the DSDT. Ways that the tables do not tell are left out.
-    pub(super) fn read(memory: &impl Memory, root: &Root, complain: Complain<'_>) -> Option<Self> {
-        let fadt = root.table(memory, b"FACP", complain)?;
-        let port = |offset: usize| u32_at(fadt, offset).and_then(|port| u16::try_from(port).ok());
-        let dsdt = [
-            u64_at(fadt, 140).unwrap_or(0),
-            u32_at(fadt, 40).unwrap_or(0).into(),
-        ];
-        let dsdt = dsdt
-            .into_iter()
-            .find(|&address| address != 0)
-            .and_then(|address| match table(memory, address, b"DSDT") {
+    pub(super) fn read<'m>(
+        memory: &'m impl Memory,
+        root: &Root<'m>,
+        complain: Complain<'_>,
+    ) -> Option<Self> {
+        let fadt: Fadt = padded(root.table(memory, b"FACP", complain)?);
+        let dsdt = fadt.dsdt_address().ok().and_then(|address| {
+            match table(memory, address as u64, b"DSDT") {
                 Ok(table) => Some(table),
                 Err(problem) => {
                     complain(format_args!("DSDT {problem}; no way to switch off"));
                     None
                 }
-            });
-        let sleep = dsdt.and_then(sleep_types).and_then(|[first, second]| {
-            let a = port(64).filter(|&port| port != 0)?;
-            Some([(a, first), (port(68).unwrap_or(0), second)])
+            }
         });
-        let enable = port(48)
+        let sleep = dsdt.and_then(sleep_types).and_then(|[first, second]| {
+            // Not by the crate's `pm1a_control_block`, which multiplies a length in the table by eight, in eight bits, and panics.
+            let [a, b] = [fadt.pm1a_control_block, fadt.pm1b_control_block].map(u16::try_from);
+            let a = a.ok().filter(|&port| port != 0)?;
+            Some([(a, first), (b.unwrap_or(0), second)])
+        });
+        let enable = u16::try_from(fadt.smi_cmd_port)
+            .ok()
             .filter(|&port| port != 0)
-            .zip(fadt.get(52).copied().filter(|&value| value != 0));
-        // Flag bit 10: there is a reset register. Address space 1 is I/O.
-        let has_reset = u32_at(fadt, 112).is_some_and(|flags| flags & 1 << 10 != 0);
-        let reset = u64_at(fadt, 120)
-            .filter(|_| has_reset && fadt.get(116) == Some(&1))
-            .and_then(|port| u16::try_from(port).ok())
-            .zip(fadt.get(128).copied());
+            .zip(Some(fadt.acpi_enable).filter(|&value| value != 0));
+        let flags = fadt.flags;
+        let reset = flags
+            .supports_system_reset_via_fadt()
+            .then(|| fadt.reset_register().ok().and_then(port))
+            .flatten()
+            .map(|port| (port, fadt.reset_value));
         Some(Self {
             sleep,
             enable,
@@ -103,6 +111,12 @@ impl Power {
             unsafe { Port::<u8>::new(port).write(value) };
         }
     }
+}
+
+/// The I/O port of a register, if it is at one.
+fn port(register: GenericAddress) -> Option<u16> {
+    let port = u16::try_from(register.address).ok()?;
+    (register.address_space == AddressSpace::SystemIo && port != 0).then_some(port)
 }
 
 /// Pulses the reset line of the keyboard controller, which PCs without a reset register listen to.

@@ -1,16 +1,22 @@
 //! Finding ACPI tables (ACPI 6.5, sections 5.2.5 to 5.2.8). Nothing in them is trusted: whatever a pointer, length or checksum
 //! says, only memory that [`Memory`] gives is read, and every walk ends.
 
+use super::layout::{padded, view};
+use acpi::{rsdp::Rsdp, sdt::SdtHeader};
 use core::fmt;
 
-/// Reads physical memory. The kernel's maps it; the tests' is a vector.
+/// Reads physical memory. The kernel's maps it; the direct loader's has it mapped; the tests' is a vector.
 pub trait Memory {
-    /// `length` bytes at a physical address, for good, or `None` where there is no memory that could hold tables.
-    fn bytes(&self, physical: u64, length: usize) -> Option<&'static [u8]>;
+    /// `length` bytes at a physical address, or `None` where there is no memory that could hold tables.
+    fn bytes(&self, physical: u64, length: usize) -> Option<&[u8]>;
 }
 
 /// Bytes of a table's header.
-pub(super) const HEADER: usize = 36;
+pub(super) const HEADER: usize = size_of::<SdtHeader>();
+
+/// Bytes of a root pointer of revision 0, and of later ones.
+const POINTER: usize = 20;
+const EXTENDED_POINTER: usize = size_of::<Rsdp>();
 
 /// Longest table that is believed. DSDTs of large machines have some hundred KiB.
 const LONGEST: usize = 4 << 20;
@@ -47,30 +53,28 @@ impl fmt::Display for Problem {
 /// Where problems go: what is left out, and why.
 pub type Complain<'a> = &'a mut dyn FnMut(fmt::Arguments<'_>);
 
-pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
-}
-
-pub(super) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
-}
-
 fn sums_to_zero(bytes: &[u8]) -> bool {
     bytes.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte)) == 0
 }
 
+/// The root pointer at physical address `rsdp`, if there is one with a right checksum.
+pub fn root_pointer(memory: &impl Memory, rsdp: u64) -> Option<&[u8]> {
+    let pointer = memory.bytes(rsdp, POINTER)?;
+    (pointer.starts_with(b"RSD PTR ") && sums_to_zero(pointer)).then_some(pointer)
+}
+
 /// The table with this signature at this address, header included.
-pub(super) fn table(
-    memory: &impl Memory,
+pub(super) fn table<'m>(
+    memory: &'m impl Memory,
     address: u64,
     signature: &[u8; 4],
-) -> Result<&'static [u8], Problem> {
+) -> Result<&'m [u8], Problem> {
     let outside = Problem::OutsideMemory(address);
-    let header = memory.bytes(address, HEADER).ok_or(outside)?;
-    if !header.starts_with(signature) {
+    let bytes = memory.bytes(address, HEADER).ok_or(outside)?;
+    if !bytes.starts_with(signature) {
         return Err(Problem::Signature(address));
     }
-    let length = u32_at(header, 4).unwrap_or(0);
+    let length = view::<SdtHeader>(bytes).ok_or(outside)?.length;
     if !(HEADER..=LONGEST).contains(&(length as usize)) {
         return Err(Problem::Length(address, length));
     }
@@ -84,28 +88,27 @@ pub(super) fn table(
 
 /// The root table: pointers to all others.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Root {
-    entries: &'static [u8],
+pub struct Root<'m> {
+    entries: &'m [u8],
     /// Bytes in an entry.
     width: usize,
 }
 
-impl Root {
+impl<'m> Root<'m> {
     /// The root that the pointer structure at physical address `rsdp` leads to: the XSDT, or where that is damaged, the RSDT.
-    pub(super) fn find(memory: &impl Memory, rsdp: u64, complain: Complain<'_>) -> Option<Self> {
-        let Some(pointer) = memory
-            .bytes(rsdp, 20)
-            .filter(|bytes| bytes.starts_with(b"RSD PTR ") && sums_to_zero(bytes))
-        else {
+    pub fn find(memory: &'m impl Memory, rsdp: u64, complain: Complain<'_>) -> Option<Self> {
+        let Some(bytes) = root_pointer(memory, rsdp) else {
             complain(format_args!("the root pointer at {rsdp:#x} is damaged"));
             return None;
         };
-        let extended = (pointer[15] >= 2)
-            .then(|| memory.bytes(rsdp, 36))
-            .flatten()
-            .filter(|bytes| sums_to_zero(bytes));
-        if let Some(address) = extended.and_then(|bytes| u64_at(bytes, 24)) {
-            match table(memory, address, b"XSDT") {
+        let mut pointer: Rsdp = padded(bytes);
+        if pointer.revision >= 2
+            && let Some(bytes) = memory
+                .bytes(rsdp, EXTENDED_POINTER)
+                .filter(|bytes| sums_to_zero(bytes))
+        {
+            pointer = padded(bytes);
+            match table(memory, pointer.xsdt_address, b"XSDT") {
                 Ok(table) => {
                     return Some(Self {
                         entries: &table[HEADER..],
@@ -115,7 +118,7 @@ impl Root {
                 Err(problem) => complain(format_args!("XSDT {problem}; trying the RSDT")),
             }
         }
-        match table(memory, u32_at(pointer, 16)?.into(), b"RSDT") {
+        match table(memory, pointer.rsdt_address.into(), b"RSDT") {
             Ok(table) => Some(Self {
                 entries: &table[HEADER..],
                 width: 4,
@@ -128,18 +131,16 @@ impl Root {
     }
 
     /// The first sound table with this signature. Damaged ones are complained of.
-    pub(super) fn table(
+    pub fn table(
         &self,
-        memory: &impl Memory,
+        memory: &'m impl Memory,
         signature: &[u8; 4],
         complain: Complain<'_>,
-    ) -> Option<&'static [u8]> {
+    ) -> Option<&'m [u8]> {
         for entry in self.entries.chunks_exact(self.width).take(MOST) {
-            let address = match self.width {
-                8 => u64_at(entry, 0)?,
-                _ => u32_at(entry, 0)?.into(),
-            };
-            match table(memory, address, signature) {
+            let mut address = [0; 8];
+            address[..self.width].copy_from_slice(entry);
+            match table(memory, u64::from_le_bytes(address), signature) {
                 Ok(table) => return Some(table),
                 Err(Problem::Signature(_)) => {}
                 // Said once, by whoever looks for the first table.

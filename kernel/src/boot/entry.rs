@@ -159,10 +159,10 @@ extern "sysv64" fn second() -> ! {
         symbols::initialise(unsafe { module(range) });
     }
     let words = CommandLine::parse(boot.command_line());
-    let machine = boot.root_pointer.and_then(|root| {
-        let memory = Firmware(map);
-        Machine::read(root, &memory, &mut |text| warn!("ACPI: {text}"))
-    });
+    let memory = Firmware(map);
+    let machine = boot
+        .root_pointer
+        .and_then(|root| Machine::read(root, &memory, &mut |text| warn!("ACPI: {text}")));
     if let Some(power) = machine.and_then(|machine| machine.power) {
         power::set(power);
     }
@@ -284,7 +284,7 @@ unsafe fn module(range: Range<u64>) -> &'static [u8] {
 struct Firmware<'a>(&'a MemoryMap);
 
 impl Memory for Firmware<'_> {
-    fn bytes(&self, physical: u64, length: usize) -> Option<&'static [u8]> {
+    fn bytes(&self, physical: u64, length: usize) -> Option<&[u8]> {
         let end = physical.checked_add(length as u64)?;
         let listed = |region: &Region| {
             region.kind != Kind::Framebuffer && region.start <= physical && end <= region.end

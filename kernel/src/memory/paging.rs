@@ -159,7 +159,7 @@ impl AddressSpace {
     }
 
     /// Maps `bytes` bytes from `physical` on at `address` (all multiples of 4 KiB), with the largest pages that the
-    /// alignment of both allows, up to `largest`. Needs no flush: absent entries are not cached. On an error part
+    /// alignment of both allows, up to `largest`, and that no table for smaller ones is in the way of. Needs no flush: absent entries are not cached. On an error part
     /// of the range may be mapped.
     ///
     /// # Panics
@@ -181,16 +181,26 @@ impl AddressSpace {
         let mut done = 0;
         while done < bytes {
             let (at, from) = (address + done, physical + done);
-            let level = (1..=3)
+            let mut level = (1..=3)
                 .rev()
                 .find(|&level| {
                     let page = span(level);
                     page <= largest && (at | from) % page == 0 && bytes - done >= page
                 })
                 .unwrap_or(1);
-            let entry = self.walk(tables, level, at)?;
-            // SAFETY: `walk` gives an entry of this tree.
-            let entry = unsafe { &*entry };
+            let entry = loop {
+                let entry = self.walk(tables, level, at)?;
+                // SAFETY: `walk` gives an entry of this tree.
+                let entry = unsafe { &*entry };
+                let value = entry.load(Ordering::Relaxed);
+                if level > 1 && value & PRESENT != 0 && value & PAGE_SIZE == 0 {
+                    // A table of smaller pages that were here before, and that other cores may have cached the way to: it stays, and
+                    // smaller pages go into it again.
+                    level -= 1;
+                } else {
+                    break entry;
+                }
+            };
             assert!(
                 entry.load(Ordering::Relaxed) & PRESENT == 0,
                 "{at:#x} is mapped already"
@@ -454,6 +464,35 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(host.0.len(), tables);
+    }
+
+    #[test]
+    fn small_pages_where_small_ones_were() {
+        let mut host = Host(Vec::new(), 100);
+        let space = AddressSpace::new(&mut host).unwrap();
+        // SAFETY: nothing is ever accessed through these mappings.
+        unsafe {
+            space
+                .map(&mut host, LARGE, 0x3000, PAGE, RW, LARGE)
+                .unwrap();
+            space.unmap(0, LARGE, PAGE, |_, _| {});
+            space
+                .map(&mut host, LARGE, 8 * LARGE, 2 * LARGE, RW, LARGE)
+                .unwrap();
+        }
+        let page = |at: u64| space.translate(0, at).map(|leaf| (leaf.address, leaf.page));
+        assert_eq!(page(LARGE), Some((8 * LARGE, PAGE)));
+        assert_eq!(page(2 * LARGE - 1), Some((9 * LARGE - 1, PAGE)));
+        assert_eq!(page(2 * LARGE), Some((9 * LARGE, LARGE)));
+        let (mut pages, mut bytes) = (0, 0);
+        // SAFETY: as above.
+        unsafe {
+            space.unmap(0, LARGE, 2 * LARGE, |_, page| {
+                pages += 1;
+                bytes += page;
+            });
+        }
+        assert_eq!((pages, bytes), (513, 2 * LARGE));
     }
 
     #[test]
