@@ -48,6 +48,10 @@ impl Platform for Machine {
         unsafe { memory::vua::unmap(start, bytes) }
     }
 
+    fn has_room(&self, bytes: usize) -> bool {
+        memory::heap::has_room(bytes)
+    }
+
     fn write(&self, stream: Stream, bytes: &[u8]) {
         match stream {
             Stream::Output => console::write_output(bytes),

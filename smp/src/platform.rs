@@ -86,6 +86,13 @@ pub trait Platform: Sync {
     /// `start` and `bytes` are those of one earlier [`map`](Self::map), and nothing uses the memory any more.
     unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize);
 
+    /// Whether Rust code can have about `bytes` more from the global allocator. To be asked before work that may take much of it: an
+    /// allocation there that fails ends the machine. Others may take the memory in between, so platforms keep a margin.
+    fn has_room(&self, bytes: usize) -> bool {
+        let _ = bytes;
+        true
+    }
+
     /// Writes all of `bytes`; writes by different cores do not mix.
     fn write(&self, stream: Stream, bytes: &[u8]);
 

@@ -375,6 +375,12 @@ impl Engine {
         arguments: &[&[u8]],
     ) -> Result<(), LoadError> {
         let source = crate::compile::without_first_comment(source);
+        if !self
+            .platform()
+            .has_room(crate::library::load::room(source.len()))
+        {
+            return Err(LoadError::Memory);
+        }
         let function = if source.starts_with(&binary::SIGNATURE) {
             binary::decode(source).map_err(|text| LoadError::Verify(format!("{path}: {text}")))?
         } else {

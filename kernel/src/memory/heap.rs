@@ -51,7 +51,8 @@ unsafe impl Source for Region {
         };
         let grow = |step| Some(start.checked_add(needed)?.checked_next_multiple_of(step)? - start);
         let bytes = grow(step).ok_or(())?;
-        if bytes > STACKS - start {
+        // Mapping fails without enough frames as well, but would take those that there are for a moment, in which others go without.
+        if bytes > STACKS - start || memory_bytes().0 < bytes {
             return Err(());
         }
         // SAFETY: the addresses are the heap's own, never mapped before.
@@ -70,6 +71,31 @@ unsafe impl Source for Region {
         } else {
             Err(())
         }
+    }
+}
+
+/// What [`has_room`] leaves to others.
+const MARGIN: usize = 256 << 10;
+
+/// Whether about `bytes` more can be allocated: from fresh frames, or else in one piece from what the heap has.
+pub fn has_room(bytes: usize) -> bool {
+    let Some(bytes) = bytes.checked_add(MARGIN) else {
+        return false;
+    };
+    if memory_bytes().0 >= bytes as u64 {
+        return true;
+    }
+    let Ok(layout) = Layout::from_size_align(bytes, 16) else {
+        return false;
+    };
+    // SAFETY: the layout is not empty, and what was allocated is given back with the same one.
+    unsafe {
+        // Unless the pointer goes somewhere, the compiler leaves the pair out, and supposes that it would have succeeded.
+        let piece = core::hint::black_box(alloc::alloc::alloc(layout));
+        if !piece.is_null() {
+            alloc::alloc::dealloc(piece, layout);
+        }
+        !piece.is_null()
     }
 }
 

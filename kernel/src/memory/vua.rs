@@ -37,9 +37,9 @@ static ADDRESSES: Mutex<Addresses> = Mutex::new(Addresses {
 /// before that request.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 
-/// What the kernel keeps for its own heap and page tables when the Vua heap asks for memory.
+/// What the kernel keeps for its own heap, which the compiler works in, and for page tables when the Vua heap asks for memory.
 fn reserve(total: u64) -> u64 {
-    (total / 64).clamp(1 << 20, 16 << 20)
+    (total / 16).clamp(1 << 20, 64 << 20)
 }
 
 /// How many bytes of addresses may gather in quarantine before the cores are asked to flush: large enough that flushing costs
