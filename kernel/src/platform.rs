@@ -48,8 +48,12 @@ impl Platform for Machine {
         unsafe { memory::vua::unmap(start, bytes) }
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
-        memory::heap::has_room(bytes)
+    fn reserve(&self, bytes: usize) -> bool {
+        memory::vua::reserve(bytes)
+    }
+
+    fn unreserve(&self, bytes: usize) {
+        memory::vua::unreserve(bytes);
     }
 
     fn write(&self, stream: Stream, bytes: &[u8]) {

@@ -86,11 +86,18 @@ pub trait Platform: Sync {
     /// `start` and `bytes` are those of one earlier [`map`](Self::map), and nothing uses the memory any more.
     unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize);
 
-    /// Whether Rust code can have about `bytes` more from the global allocator. To be asked before work that may take much of it: an
-    /// allocation there that fails ends the machine. Others may take the memory in between, so platforms keep a margin.
-    fn has_room(&self, bytes: usize) -> bool {
+    /// Sets `bytes` aside for memory that the engine is going to take from Rust's allocator, which cannot say no: [`map`](Self::map)
+    /// leaves so much. `false`, and nothing set aside, if there is not so much. Until [`unreserve`](Self::unreserve).
+    ///
+    /// A platform whose allocator ends only the program when it has no more need not do anything.
+    fn reserve(&self, bytes: usize) -> bool {
         let _ = bytes;
         true
+    }
+
+    /// Ends what [`reserve`](Self::reserve) began.
+    fn unreserve(&self, bytes: usize) {
+        let _ = bytes;
     }
 
     /// Writes all of `bytes`; writes by different cores do not mix.

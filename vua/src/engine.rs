@@ -30,13 +30,13 @@ use sync::lock::Lock;
 
 use crate::bytecode::{CaptureKind, binary};
 use crate::compile::Diagnostic;
-use crate::heap::{Heap, Kind, LocalHeap, NeedMemory};
+use crate::heap::{Budget, Heap, Kind, LocalHeap, NeedMemory};
 use crate::interp::native::NativeFn;
 use crate::interp::{Core, Vm};
 use crate::library::Builder;
 use crate::library::module::{Load, Loads};
 use crate::library::tuning::Tuning;
-use crate::object::{Cell, Closure, Gc, NativeFunction, Proto, Str};
+use crate::object::{Cell, Closure, Gc, Loaded, NativeFunction, Proto, Str};
 use crate::observe::{Observe, Observer};
 use crate::output::{Appended, Output};
 use crate::share::prelude::Prelude;
@@ -355,21 +355,25 @@ impl Engine {
         arguments: &[&[u8]],
     ) -> Result<(), LoadError> {
         let source = crate::compile::without_first_comment(source);
-        if !self
-            .platform()
-            .has_room(crate::library::load::room(source.len()))
-        {
-            return Err(LoadError::Memory);
-        }
-        let function = if source.starts_with(&binary::SIGNATURE) {
-            binary::decode(source).map_err(|text| LoadError::Verify(format!("{path}: {text}")))?
-        } else {
-            crate::compile::compile(source, path).map_err(LoadError::Compile)?
-        };
-        let function = Arc::new(function);
-        crate::bytecode::verify(&function).map_err(|e| LoadError::Verify(format!("{e}")))?;
         // SAFETY: no core works yet.
         let core = unsafe { &mut (*self.machines[0].0.get()).core };
+        let mut budget = Budget::new(&core.heap);
+        let function = if source.starts_with(&binary::SIGNATURE) {
+            if !budget.ask(binary::memory_to_decode(source)) {
+                return Err(LoadError::Memory);
+            }
+            binary::decode(source).map_err(|text| LoadError::Verify(format!("{path}: {text}")))?
+        } else {
+            let function =
+                crate::compile::compile_within(source, path, &mut |bytes| budget.ask(bytes));
+            if budget.refused().is_some() {
+                return Err(LoadError::Memory);
+            }
+            function.map_err(LoadError::Compile)?
+        };
+        crate::bytecode::verify(&function).map_err(|e| LoadError::Verify(format!("{e}")))?;
+        let charge = budget.keep(function.footprint());
+        let function = Arc::new(Loaded::new(function, charge));
         let closure = self.closure(&core.heap, &function, self.globals)?;
         let mut values = Vec::new();
         let list = Table::new(&core.heap, arguments.len(), 2)?;
@@ -406,7 +410,7 @@ impl Engine {
     pub(crate) fn closure(
         &self,
         local: &LocalHeap,
-        function: &Arc<crate::bytecode::Function>,
+        function: &Arc<crate::object::Loaded>,
         environment: Value,
     ) -> Result<Gc<Closure>, NeedMemory> {
         let proto = Proto::load(local, self.heap, function)?;

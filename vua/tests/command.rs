@@ -324,6 +324,33 @@ print(#string.rep("x", 1 << 20))
 }
 
 #[test]
+fn what_the_compiler_takes_counts() {
+    let place = Place::new(
+        "memory-of-code",
+        r#"
+print(pcall(load, ("x = {} "):rep(100000)))
+print(load(("x = {} "):rep(1000)) ~= nil)
+local functions, count = {}, 0
+print(pcall(function()
+  while true do
+    count = count + 1
+    functions[count] = load("local a, b, c = " .. count .. " return function() return a, b, c end")()
+  end
+end))
+functions = nil
+print(count > 1000, load("return 1")())
+"#,
+    );
+    let output = place.output(&["run", "--workers", "1", "--memory", "16M", "program.vua"]);
+    assert_eq!(
+        text(&output.stdout),
+        "false\tnot enough memory\ntrue\nfalse\tnot enough memory\ntrue\t1\n",
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
 fn collections_and_failing_allocations_anywhere_change_nothing() {
     let place = Place::new(
         "stress",

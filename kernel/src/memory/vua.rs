@@ -4,7 +4,7 @@
 //! core has flushed its translation cache, which they are asked to do when enough has gathered.
 
 use super::{
-    VUA, VUA_END,
+    VUA, VUA_END, heap,
     paging::{Access, Cache, LARGE, Properties},
     ranges::Ranges,
     space::{map_memory, memory_bytes, unmap_memory},
@@ -37,9 +37,48 @@ static ADDRESSES: Mutex<Addresses> = Mutex::new(Addresses {
 /// before that request.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 
-/// What the kernel keeps for its own heap, which the compiler works in, and for page tables when the Vua heap asks for memory.
-fn reserve(total: u64) -> u64 {
+/// What is kept for the kernel's own heap, which the compiler works in, and for page tables when the Vua heap asks for memory.
+fn kept(total: u64) -> u64 {
     (total / 16).clamp(1 << 20, 64 << 20)
+}
+
+/// Bytes that are about to be mapped.
+static PENDING: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes set aside for the kernel's heap.
+static RESERVED: AtomicU64 = AtomicU64::new(0);
+
+/// Enters `bytes` into a claim; `false`, and nothing entered, unless `fits` says of the sum of both claims that there is so much.
+///
+/// The claim is entered before memory is looked at: of two at a time that do not both fit, neither overlooks the other.
+fn claim(of: &AtomicU64, bytes: u64, fits: impl FnOnce(u64) -> bool) -> bool {
+    let entered = of.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |claimed| {
+        claimed.checked_add(bytes)
+    });
+    if entered.is_err() {
+        return false;
+    }
+    let sum = PENDING
+        .load(Ordering::SeqCst)
+        .saturating_add(RESERVED.load(Ordering::SeqCst));
+    let fits = fits(sum);
+    if !fits {
+        of.fetch_sub(bytes, Ordering::SeqCst);
+    }
+    fits
+}
+
+/// See [`smp::platform::Platform::reserve`]. What the kernel's heap takes of free memory while the claim lasts counts twice, so this errs on
+/// the safe side.
+pub fn reserve(bytes: usize) -> bool {
+    claim(&RESERVED, bytes as u64, |sum| {
+        usize::try_from(sum).is_ok_and(heap::has_room)
+    })
+}
+
+/// See [`smp::platform::Platform::unreserve`].
+pub fn unreserve(bytes: usize) {
+    RESERVED.fetch_sub(bytes as u64, Ordering::SeqCst);
 }
 
 /// How many bytes of addresses may gather in quarantine before the cores are asked to flush: large enough that flushing costs
@@ -52,10 +91,19 @@ fn patience(total: u64) -> u64 {
 pub fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
     let (bytes, align) = (bytes as u64, align as u64);
     debug_assert!(bytes % (64 << 10) == 0 && align.is_power_of_two() && align >= 64 << 10);
-    let (free, total) = memory_bytes();
-    if bytes == 0 || free.saturating_sub(reserve(total)) < bytes {
+    let fits = |sum| {
+        let (free, total) = memory_bytes();
+        free.saturating_sub(kept(total)) >= sum
+    };
+    if bytes == 0 || !claim(&PENDING, bytes, fits) {
         return None;
     }
+    let mapped = map_claimed(bytes, align);
+    PENDING.fetch_sub(bytes, Ordering::SeqCst);
+    mapped
+}
+
+fn map_claimed(bytes: u64, align: u64) -> Option<NonNull<u8>> {
     // Ranges that can hold a large page are laid out so that they do.
     let align = if bytes >= LARGE {
         align.max(LARGE)

@@ -52,6 +52,11 @@ pub fn encode_in(chunk: &Function, function: &Function, strip: bool) -> Vec<u8> 
     writer.bytes
 }
 
+/// How many bytes of memory [`decode`] takes at most, and the verification of what it gives.
+pub fn memory_to_decode(bytes: &[u8]) -> usize {
+    (16 << 10) + bytes.len().saturating_mul(96)
+}
+
 /// Reads a function that [`encode`] wrote. It is not verified yet.
 ///
 /// # Errors

@@ -110,3 +110,21 @@ pub struct Function {
     /// Of a main chunk: the structs that it and the functions in it declare.
     pub structs: Vec<Shape>,
 }
+
+impl Function {
+    /// About how many bytes it takes, and the functions in it, names shared with others left out.
+    pub fn footprint(&self) -> usize {
+        let text = |constant: &Constant| match constant {
+            Constant::String(bytes) => bytes.len(),
+            _ => 0,
+        };
+        size_of::<Function>()
+            + 4 * (self.code.capacity() + self.lines.capacity())
+            + size_of::<Constant>() * self.constants.capacity()
+            + self.constants.iter().map(text).sum::<usize>()
+            + size_of::<Capture>() * self.captures.capacity()
+            + size_of::<LocalName>() * self.locals.capacity()
+            + size_of::<Shape>() * self.structs.capacity()
+            + self.children.iter().map(Function::footprint).sum::<usize>()
+    }
+}

@@ -112,8 +112,21 @@ pub fn without_first_comment(file: &[u8]) -> &[u8] {
 /// # Errors
 /// All that is wrong with the text, as far as one run can tell, in order of appearance; at most 20, at least one.
 pub fn compile(source: &[u8], chunk_name: &str) -> Result<Function, Vec<Diagnostic>> {
+    compile_within(source, chunk_name, &mut |_| true)
+}
+
+/// As [`compile`], in bounded memory: before it takes any, for verifying the result too, it asks `more` whether it may have so many bytes.
+/// After the first no it stops soon, and its result, whatever it is, says nothing.
+///
+/// # Errors
+/// As those of [`compile`].
+pub fn compile_within<'s>(
+    source: &'s [u8],
+    chunk_name: &str,
+    more: &'s mut dyn FnMut(usize) -> bool,
+) -> Result<Function, Vec<Diagnostic>> {
     let name: Arc<str> = Arc::from(chunk_name);
-    let chunk = syntax::parse(source, &name)?;
+    let chunk = syntax::parse(source, &name, more)?;
     let mut compiler = Compiler {
         chunk: &chunk,
         source: name.clone(),

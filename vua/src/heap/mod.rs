@@ -19,6 +19,7 @@ pub mod collect;
 mod header;
 mod intern;
 mod local;
+mod outside;
 mod pool;
 mod publish;
 
@@ -36,6 +37,8 @@ pub use block::Block;
 pub use collect::{COLLECT, MarkHook, Marker, Mutators};
 pub use header::{Header, Kind, flags};
 pub use local::LocalHeap;
+pub(crate) use outside::Budget;
+pub use outside::Charge;
 pub(crate) use publish::SLICE;
 pub(crate) use publish::is_public;
 pub use publish::{TraceHook, Visit};
@@ -230,6 +233,19 @@ impl Heap {
             }
             None => Err(NeedMemory { bytes: 64 }),
         }
+    }
+
+    /// Charges a program for `bytes` outside the heap; `None` if its limit does not allow it.
+    fn charge_outside(&self, program: u32, bytes: usize) -> Option<Charge> {
+        self.pool.lock().charge_outside(program, bytes)
+    }
+
+    /// Bytes outside the heap that are charged to a program.
+    pub fn outside_bytes(&self, program: u32) -> usize {
+        self.pool
+            .lock()
+            .opened(program)
+            .map_or(0, |account| account.outside.load(Ordering::Relaxed))
     }
 
     /// Bytes of the blocks charged to a program, free parts of them included.

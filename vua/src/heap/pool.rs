@@ -5,6 +5,7 @@
 //! what is atomic here.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize, Ordering};
 use smp::platform::Platform;
 
 use super::block::{BLOCK_BYTES, Block, CLASSES, LARGE};
+use super::outside::Charge;
 
 /// Bytes in a chunk, and its alignment.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
@@ -50,7 +52,9 @@ impl Chunk {
 pub(super) struct Account {
     /// Bytes of the blocks charged to it.
     pub(super) bytes: AtomicUsize,
-    /// It gets no block that would bring it above this.
+    /// Bytes outside the heap that are charged to it: see [`Charge`].
+    pub(super) outside: Arc<AtomicUsize>,
+    /// It gets no block that would bring both together above this.
     pub(super) limit: usize,
     /// Bytes of the objects that the last collection found alive, and of what cores have taken to fill since.
     pub(super) used: AtomicUsize,
@@ -65,10 +69,20 @@ impl Account {
         available.resize_with(CLASSES, || AtomicPtr::new(null_mut()));
         Some(Account {
             bytes: AtomicUsize::new(0),
+            outside: Arc::new(AtomicUsize::new(0)),
             limit: usize::MAX,
             used: AtomicUsize::new(0),
             available: available.into_boxed_slice(),
         })
+    }
+
+    /// Whether so much more keeps within the limit. Under the pool's lock, so that nothing is added at the same time.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes
+            .load(Ordering::Relaxed)
+            .checked_add(self.outside.load(Ordering::Relaxed))
+            .and_then(|sum| sum.checked_add(bytes))
+            .is_some_and(|sum| sum <= self.limit)
     }
 
     /// Adds a block to those with free cells. In the pause, or under the pool's lock.
@@ -149,14 +163,20 @@ impl Pool {
         let Some(account) = self.account(program) else {
             return false;
         };
-        let charged = account.bytes.get_mut();
-        match charged.checked_add(bytes) {
-            Some(sum) if sum <= account.limit => {
-                *charged = sum;
-                true
-            }
-            _ => false,
+        if !account.has_room(bytes) {
+            return false;
         }
+        *account.bytes.get_mut() += bytes;
+        true
+    }
+
+    /// Charges a program for `bytes` outside the heap if its limit allows.
+    pub(super) fn charge_outside(&mut self, program: u32, bytes: usize) -> Option<Charge> {
+        let account = self.account(program)?;
+        if !account.has_room(bytes) {
+            return None;
+        }
+        Some(Charge::new(account.outside.clone(), bytes))
     }
 
     pub(super) fn discharge(&self, program: u32, bytes: usize) {

@@ -445,7 +445,7 @@ impl Call<'_> {
     /// A closure of a verified function, in the program's globals or another environment.
     pub(crate) fn main_closure(
         &mut self,
-        function: &alloc::sync::Arc<crate::bytecode::Function>,
+        function: &alloc::sync::Arc<crate::object::Loaded>,
         environment: Option<Value>,
     ) -> Result<Value, Throw> {
         let environment = environment.unwrap_or(self.globals());

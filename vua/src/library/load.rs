@@ -13,8 +13,9 @@ use super::io::Failure;
 use super::table::is_function;
 use crate::bytecode::binary;
 use crate::compile::without_first_comment;
-use crate::heap::NeedMemory;
+use crate::heap::{Budget, NeedMemory};
 use crate::interp::native::{Call, Next, Throw};
+use crate::object::Loaded;
 use crate::value::Value;
 use smp::platform::FileError;
 
@@ -51,12 +52,6 @@ fn shown_name(name: &[u8]) -> String {
     }
 }
 
-/// How much memory of Rust's allocator a chunk may take while it is compiled and verified. Measured with statements of several kinds,
-/// tens of thousands of each: up to 80 bytes for each byte of source.
-pub(crate) fn room(source: usize) -> usize {
-    source.saturating_mul(96).saturating_add(64 << 10)
-}
-
 /// The function that a source text or a binary chunk is, or nil and a message, in slots `at` and `at + 1`.
 ///
 /// The compiler runs to its end without a safepoint: sources are short next to what they do.
@@ -83,26 +78,38 @@ pub(super) fn compile(
             at,
         );
     }
-    if !call.platform().has_room(room(source.len())) {
-        let bytes = room(source.len());
-        return Err(Throw::NeedMemory(NeedMemory { bytes }));
-    }
+    let mut budget = Budget::new(call.heap());
     let function = if is_binary {
-        binary::decode(source).map_err(|text| format!("{shown}: {text}"))
+        if budget.ask(binary::memory_to_decode(source)) {
+            binary::decode(source).map_err(|text| format!("{shown}: {text}"))
+        } else {
+            Err(String::new())
+        }
     } else {
-        crate::compile::compile(source, &shown).map_err(|diagnostics| {
-            diagnostics
-                .first()
-                .map_or(String::new(), |diagnostic| diagnostic.one_line())
-        })
+        crate::compile::compile_within(source, &shown, &mut |bytes| budget.ask(bytes)).map_err(
+            |diagnostics| {
+                diagnostics
+                    .first()
+                    .map_or(String::new(), |diagnostic| diagnostic.one_line())
+            },
+        )
     };
+    if let Some(need) = budget.refused() {
+        return Err(Throw::NeedMemory(need));
+    }
     let function = match function {
-        Ok(function) => Arc::new(function),
-        Err(text) => return refused(call, text, at),
+        Ok(function) => function,
+        Err(text) => {
+            drop(budget);
+            return refused(call, text, at);
+        }
     };
     if let Err(error) = crate::bytecode::verify(&function) {
+        drop(budget);
         return refused(call, format!("{shown}: bytecode refused: {error}"), at);
     }
+    let charge = budget.keep(function.footprint());
+    let function = Arc::new(Loaded::new(function, charge));
     Ok(Next::One(call.main_closure(&function, environment)?))
 }
 

@@ -22,7 +22,7 @@ mod coroutine;
 mod debug;
 pub mod format;
 pub(crate) mod io;
-pub(crate) mod load;
+mod load;
 mod matching;
 pub(crate) mod math;
 pub(crate) mod memory;

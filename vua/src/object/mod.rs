@@ -22,7 +22,7 @@ pub use children::trace;
 pub(crate) use children::{children, walk};
 pub use function::{Closure, NATIVE_PROTO, NativeFunction};
 pub use integer::BoxedInteger;
-pub use proto::{CaptureDescriptor, Debug, Proto};
+pub use proto::{CaptureDescriptor, Debug, Loaded, Proto};
 pub use string::Str;
 pub(crate) use string::copy;
 

@@ -12,7 +12,7 @@ use core::sync::atomic::AtomicU32;
 
 use super::{Gc, Object};
 use crate::bytecode::{CaptureKind, CaptureSource, Constant, Function};
-use crate::heap::{Header, Heap, Kind, LocalHeap, NeedMemory};
+use crate::heap::{Charge, Header, Heap, Kind, LocalHeap, NeedMemory};
 use crate::memory::StructType;
 use crate::value::{Tag, Value};
 
@@ -25,13 +25,44 @@ pub struct CaptureDescriptor {
     pub kind: CaptureKind,
 }
 
+/// A compiled chunk, and what its memory is charged to: nothing if it is the system's.
+#[derive(Debug)]
+pub struct Loaded {
+    function: Function,
+    _charge: Option<Charge>,
+}
+
+impl Loaded {
+    /// A chunk whose memory is charged.
+    pub(crate) fn new(function: Function, charge: Option<Charge>) -> Loaded {
+        Loaded {
+            function,
+            _charge: charge,
+        }
+    }
+}
+
+impl From<Function> for Loaded {
+    fn from(function: Function) -> Loaded {
+        Loaded::new(function, None)
+    }
+}
+
+impl core::ops::Deref for Loaded {
+    type Target = Function;
+
+    fn deref(&self) -> &Function {
+        &self.function
+    }
+}
+
 /// The compiled function that a prototype was loaded from: for messages, and for `string.dump`. It keeps the whole chunk.
 #[derive(Debug)]
 pub struct Debug {
     /// The function, inside `chunk`.
     function: NonNull<Function>,
     /// Its main chunk, which is never changed.
-    chunk: Arc<Function>,
+    chunk: Arc<Loaded>,
 }
 
 impl Debug {
@@ -177,7 +208,7 @@ impl Proto {
     pub fn load(
         local: &LocalHeap,
         heap: &Heap,
-        chunk: &Arc<Function>,
+        chunk: &Arc<Loaded>,
     ) -> Result<NonNull<Proto>, NeedMemory> {
         Self::load_chunk(local, heap, chunk, false)
     }
@@ -186,7 +217,7 @@ impl Proto {
     pub(crate) fn load_library(
         local: &LocalHeap,
         heap: &Heap,
-        chunk: &Arc<Function>,
+        chunk: &Arc<Loaded>,
     ) -> Result<NonNull<Proto>, NeedMemory> {
         Self::load_chunk(local, heap, chunk, true)
     }
@@ -194,7 +225,7 @@ impl Proto {
     fn load_chunk(
         local: &LocalHeap,
         heap: &Heap,
-        chunk: &Arc<Function>,
+        chunk: &Arc<Loaded>,
         library: bool,
     ) -> Result<NonNull<Proto>, NeedMemory> {
         let layouts = crate::memory::layout::layouts(&chunk.structs).unwrap_or_default();
@@ -210,7 +241,7 @@ impl Proto {
     fn load_function(
         local: &LocalHeap,
         heap: &Heap,
-        chunk: &Arc<Function>,
+        chunk: &Arc<Loaded>,
         function: &Function,
         types: &[Value],
         library: bool,

@@ -7,11 +7,11 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::pieces;
-use crate::heap::{Heap, LocalHeap, NeedMemory, barrier, flags};
+use crate::heap::{Budget, Heap, LocalHeap, NeedMemory, barrier, flags};
 use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
 use crate::library::table::check;
-use crate::object::{Closure, Gc, Proto};
+use crate::object::{Closure, Gc, Loaded, Proto};
 use crate::syntax::ast::Builtin;
 use crate::table::{SetError, Table};
 use crate::value::{Tag, Value};
@@ -129,8 +129,14 @@ impl Prelude {
     /// Two cores may do so at the same time: of two closures of one function either serves. What was loaded before memory ended is not loaded again, so that a second call gets further.
     #[cold]
     fn load(&self, local: &LocalHeap, heap: &Heap) -> Result<(), NeedMemory> {
+        let mut budget = Budget::new(local);
+        let chunk =
+            crate::compile::compile_within(SOURCE, "parallel.vua", &mut |bytes| budget.ask(bytes));
+        if let Some(need) = budget.refused() {
+            return Err(need);
+        }
         // What fails here is a fault of the file, which the tests of every capability in it would find.
-        let chunk = crate::compile::compile(SOURCE, "parallel.vua").unwrap_or_else(|diagnostics| {
+        let chunk = chunk.unwrap_or_else(|diagnostics| {
             panic!(
                 "{}",
                 diagnostics
@@ -144,7 +150,7 @@ impl Prelude {
             if !self.environment.get(name).is_nil() {
                 continue;
             }
-            let function = Arc::new(function);
+            let function = Arc::new(Loaded::from(function));
             let proto = Proto::load_library(local, heap, &function)?;
             let closure = Closure::new(local, proto, function.captures.len())?;
             if !function.captures.is_empty() {

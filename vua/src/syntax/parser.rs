@@ -42,6 +42,7 @@ pub(super) struct Parser<'s> {
     /// Where the last error was reported.
     last_error: Option<Position>,
     halted: bool,
+    meter: Meter<'s>,
     depth: u32,
     pub(super) expressions: Vec<Expr>,
     pub(super) variables: Vec<Variable>,
@@ -54,11 +55,50 @@ pub(super) struct Parser<'s> {
     pub(super) assigned_globals: Vec<Arc<str>>,
 }
 
+/// What a chunk takes of memory until it has been compiled and verified, in bytes, at most: for each token (nodes of the tree, instructions, lines,
+/// the verifier's states, in vectors that have grown by doubling), for each byte of its text (names and strings, copied as they go), and to begin with.
+const TOKEN: usize = 640;
+const TEXT: usize = 4;
+const START: usize = 16 << 10;
+/// What is asked for at a time.
+const GRANT: usize = 256 << 10;
+
+/// Asks for memory ahead of what parsing and compiling take.
+struct Meter<'m> {
+    left: usize,
+    more: &'m mut dyn FnMut(usize) -> bool,
+}
+
+impl Meter<'_> {
+    /// Whether so many bytes may be taken.
+    fn spend(&mut self, bytes: usize) -> bool {
+        if bytes > self.left {
+            let grant = bytes.max(GRANT);
+            if !(self.more)(grant) {
+                return false;
+            }
+            self.left += grant;
+        }
+        self.left -= bytes;
+        true
+    }
+}
+
 /// Parses a chunk.
 ///
 /// # Errors
 /// All that is wrong with it, as far as one pass can tell, in order of appearance; at most 20.
-pub fn parse(source: &[u8], chunk_name: &Arc<str>) -> Result<Chunk, Vec<Diagnostic>> {
+///
+/// Asks `more` for memory before it takes any; after a refusal the result says nothing.
+pub fn parse<'s>(
+    source: &'s [u8],
+    chunk_name: &Arc<str>,
+    more: &'s mut dyn FnMut(usize) -> bool,
+) -> Result<Chunk, Vec<Diagnostic>> {
+    let mut meter = Meter { left: 0, more };
+    if !meter.spend(START + source.len().saturating_mul(TEXT)) {
+        return Err(Vec::new());
+    }
     let mut lexer = Lexer::new(source);
     let current = lexer.next();
     let mut parser = Parser {
@@ -70,6 +110,7 @@ pub fn parse(source: &[u8], chunk_name: &Arc<str>) -> Result<Chunk, Vec<Diagnost
         errors: Vec::new(),
         last_error: None,
         halted: false,
+        meter,
         depth: 0,
         expressions: Vec::new(),
         variables: Vec::new(),
@@ -103,6 +144,9 @@ impl Parser<'_> {
     /// Goes to the next token, and gives the one it leaves.
     pub(super) fn advance(&mut self) -> Lexeme {
         self.previous_line = self.current.last_line;
+        if !self.meter.spend(TOKEN) {
+            self.halt();
+        }
         let next = match self.ahead.take() {
             Some(lexeme) => lexeme,
             None => self.lexer.next(),
