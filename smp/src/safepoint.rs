@@ -36,17 +36,23 @@
 //!
 //! # Stopping the world
 //!
-//! `stopper` is 0, or 1 + the number of the core that stops the others. [`Safepoints::stop_begin`] is won by one core, by a swap from 0; it sets [`STOP`] in
+//! `stopper` is 0, or 1 + the number of the core that stops the others, or `DRAINING`. [`Safepoints::stop_begin`] is won by one core, by a swap from 0; it sets [`STOP`] in
 //! the others' poll words and parks in [`Safepoints::stop_wait`] until each is outside or stopped. A core that finds the bit calls
-//! [`Safepoints::stop_hold`], and so does a core that lost the race to stop: it stores *stopped*, unparks the stopper, and parks. [`Safepoints::resume`] clears `stopper`,
-//! then the bits, then unparks everyone.
+//! [`Safepoints::stop_hold`], and so does a core that lost the race to stop: it stores *stopped*, unparks the stopper, and parks. [`Safepoints::resume`] clears the bits,
+//! then stores `DRAINING`, then unparks the cores that wait.
+//!
+//! `held` counts the cores that a stop keeps from running. While `stopper` is `DRAINING` they run again, each leaving `held`; whoever sees it empty swaps `DRAINING` for 0,
+//! and only then can the next stop begin. Without this, a core that stops the world again and again, soon after each stop, would keep the others from running for good: they wake later than it
+//! stops.
 //!
 //! * *Nobody runs while the world is stopped.* Who goes back to running, from stopped or from outside, stores `status`, then a full fence, then reads
-//!   `stopper`; if that is not 0 it takes its step back, and tells the stopper. The stopper swaps `stopper`, then a full fence, then reads each
+//!   `stopper`; if that names a core it takes its step back, and tells the stopper. The stopper swaps `stopper`, then a full fence, then reads each
 //!   `status`. One sees the other.
 //! * *No wake-up is lost.* The stopper reads all `status` again after every return of `park`; each arrival unparks it after its
-//!   store. A core that waits for the end of a stop reads `stopper` again after every return of `park`, and `resume` unparks all
-//!   after it cleared it. A token that was meant for something else only makes one more round.
+//!   store. A core that waits for the end of a stop, or of draining, says so in its `waits`, fences, reads `stopper`, and parks, and so again after every return of
+//!   `park`; who ends either stores `stopper`, fences, and unparks those whose `waits` is set. A token that was meant for something else only makes one more round.
+//! * *Draining ends.* A core in `held` waits for nothing but its turn to run. The last to leave swaps after its decrement and a fence, `resume` after its store and a fence: one of
+//!   them finds both `DRAINING` and nobody held. One that enters `held` just then sees that the world is not stopped, and leaves at once.
 //! * *Who waits helps.* A core that waits for the end of a stop calls the [`Helper`] each time it is woken. It counts as outside or stopped meanwhile, so
 //!   what it may touch, and until when, is between the helper and the stopper: the stopper resumes only when no helper is at work any more.
 //! * A core that stops the world, and finds it stopped already, must hold like any other: two cores that each waited for the other would
@@ -54,7 +60,7 @@
 
 use alloc::boxed::Box;
 use sync::CachePadded;
-use sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, full_fence};
+use sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, full_fence};
 
 use crate::platform::{Cpu, Platform};
 
@@ -72,15 +78,20 @@ pub const CANCEL: u32 = 1 << 4;
 pub const INPUT: u32 = 1 << 5;
 /// Poll bit: a sample of what the core runs is wanted.
 pub const SAMPLE: u32 = 1 << 6;
+/// Poll bit: a task has been marked. Whoever is in the middle of running one looks at its mark, when he runs again.
+pub const MARKED: u32 = 1 << 7;
 /// The lowest of the poll bits that are the engine's to define; all above it are, too.
 pub const ENGINE: u32 = 1 << 16;
 
 /// Poll bits that concern a core only while it runs: they do not keep it from sleeping, and need not wake it.
-pub const RUNNING_ONLY: u32 = HANDSHAKE | STOP | HUNGRY | HEARTBEAT | SAMPLE;
+pub const RUNNING_ONLY: u32 = HANDSHAKE | STOP | HUNGRY | HEARTBEAT | SAMPLE | MARKED;
 
 const OUTSIDE: u32 = 0;
 const RUNNING: u32 = 1;
 const STOPPED: u32 = 2;
+
+/// In `stopper`: the last stop is over, and cores that it held have not run since.
+const DRAINING: usize = usize::MAX;
 
 /// One core's part of the protocol, on a cache line of its own (two, as crossbeam's `CachePadded`: x86 prefetches lines in
 /// pairs). The engine embeds it in its per-core structure and loads [`poll`](Self::poll), at offset 0, at every safepoint.
@@ -90,6 +101,8 @@ pub struct Control {
     pub poll: AtomicU32,
     status: AtomicU32,
     seen: AtomicU64,
+    /// Whether the core waits, or is about to, for `stopper` to change.
+    waits: AtomicBool,
 }
 
 #[cfg(not(loom))]
@@ -106,6 +119,7 @@ impl Control {
             poll: AtomicU32::new(0),
             status: AtomicU32::new(OUTSIDE),
             seen: AtomicU64::new(0),
+            waits: AtomicBool::new(false),
         }
     }
 
@@ -116,6 +130,7 @@ impl Control {
             poll: AtomicU32::new(0),
             status: AtomicU32::new(OUTSIDE),
             seen: AtomicU64::new(0),
+            waits: AtomicBool::new(false),
         }
     }
 
@@ -152,6 +167,7 @@ pub struct Safepoints {
     controls: Box<[&'static Control]>,
     epoch: CachePadded<AtomicU64>,
     stopper: CachePadded<AtomicUsize>,
+    held: CachePadded<AtomicUsize>,
     helper: Option<&'static dyn Helper>,
 }
 
@@ -163,6 +179,7 @@ impl Safepoints {
             controls,
             epoch: CachePadded::new(AtomicU64::new(0)),
             stopper: CachePadded::new(AtomicUsize::new(0)),
+            held: CachePadded::new(AtomicUsize::new(0)),
             helper: None,
         }
     }
@@ -228,7 +245,7 @@ impl Safepoints {
     /// world is stopped.** A full fence.
     pub fn leave_outside(&self, cpu: Cpu) {
         let control = self.controls[cpu];
-        self.run_again(cpu, OUTSIDE);
+        self.run_again(cpu, OUTSIDE, false);
         self.answer(control);
     }
 
@@ -281,23 +298,42 @@ impl Safepoints {
         })
     }
 
-    /// The calling, running core begins to stop the others. False: another core is doing so; the caller must
-    /// [`stop_hold`](Self::stop_hold), and may then find that there is nothing left to stop for.
+    /// The calling, running core begins to stop the others; **waits, parked**, until every core that the last stop held runs again. False: another core is
+    /// stopping them; the caller must [`stop_hold`](Self::stop_hold), and may then find that there is nothing left to stop for.
     #[must_use]
     pub fn stop_begin(&self, cpu: Cpu) -> bool {
-        let won = self
-            .stopper
-            .compare_exchange(0, cpu + 1, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok();
-        full_fence();
-        if won {
-            for (other, control) in self.controls.iter().enumerate() {
-                if other != cpu {
-                    set(control, STOP);
-                }
+        loop {
+            let found =
+                self.stopper
+                    .compare_exchange(0, cpu + 1, Ordering::AcqRel, Ordering::Acquire);
+            full_fence();
+            match found {
+                Ok(_) => break,
+                Err(DRAINING) => self.wait_while_draining(cpu),
+                Err(_) => return false,
             }
         }
-        won
+        for (other, control) in self.controls.iter().enumerate() {
+            if other != cpu {
+                set(control, STOP);
+            }
+        }
+        true
+    }
+
+    fn wait_while_draining(&self, cpu: Cpu) {
+        let waits = &self.controls[cpu].waits;
+        waits.store(true, Ordering::Relaxed);
+        full_fence();
+        while self.stopper.load(Ordering::Acquire) == DRAINING {
+            self.platform.park(cpu, None);
+        }
+        waits.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a core is stopping the others, or has stopped them.
+    fn is_stopping(&self) -> bool {
+        is_core(self.stopper.load(Ordering::Acquire))
     }
 
     /// Whether every core but `cpu`, which began the stop, is stopped or outside. Then an acquire of all they did, and it
@@ -327,6 +363,7 @@ impl Safepoints {
     /// and a full fence.
     pub fn stop_arrive(&self, cpu: Cpu) {
         let control = self.controls[cpu];
+        self.enter_held(control);
         control.status.store(STOPPED, Ordering::Release);
         full_fence();
         self.tell_stopper();
@@ -335,7 +372,7 @@ impl Safepoints {
     /// The second half of [`stop_hold`](Self::stop_hold): waits, parked, until the world is resumed, and runs again.
     pub fn stop_leave(&self, cpu: Cpu) {
         let control = self.controls[cpu];
-        self.run_again(cpu, STOPPED);
+        self.run_again(cpu, STOPPED, true);
         self.answer(control);
     }
 
@@ -346,41 +383,88 @@ impl Safepoints {
                 control.poll.fetch_and(!STOP, Ordering::AcqRel);
             }
         }
-        self.stopper.store(0, Ordering::Release);
-        for other in 0..self.cpus() {
-            if other != cpu {
-                self.platform.unpark(other);
+        self.stopper.store(DRAINING, Ordering::Release);
+        full_fence();
+        if self.held.load(Ordering::Relaxed) != 0 || !self.end_draining() {
+            self.unpark_waiting();
+        }
+    }
+
+    /// Nobody is held: the next stop may begin, if this is the end of one. Says whether it was, upon which those that wait were unparked.
+    fn end_draining(&self) -> bool {
+        let ended = self
+            .stopper
+            .compare_exchange(DRAINING, 0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        if ended {
+            full_fence();
+            self.unpark_waiting();
+        }
+        ended
+    }
+
+    /// Wakes the cores that wait for `stopper` to change. The caller has fenced since it changed it.
+    fn unpark_waiting(&self) {
+        for (cpu, control) in self.controls.iter().enumerate() {
+            if control.waits.load(Ordering::Relaxed) {
+                self.platform.unpark(cpu);
             }
         }
     }
 
     fn tell_stopper(&self) {
-        if let Some(cpu) = self.stopper.load(Ordering::Relaxed).checked_sub(1) {
-            self.platform.unpark(cpu);
+        let stopper = self.stopper.load(Ordering::Relaxed);
+        if is_core(stopper) {
+            self.platform.unpark(stopper - 1);
         }
     }
 
+    /// The core is held by a stop, from here on until it runs again. The caller fences, and then looks at `stopper`.
+    fn enter_held(&self, control: &Control) {
+        self.held.fetch_add(1, Ordering::AcqRel);
+        control.waits.store(true, Ordering::Relaxed);
+    }
+
     /// From `state`, outside or stopped, to running, as soon as the world is not stopped.
-    fn run_again(&self, cpu: Cpu, state: u32) {
+    fn run_again(&self, cpu: Cpu, state: u32, mut held: bool) {
         let control = self.controls[cpu];
         loop {
             // A look before the store, so that a stopped world does not see a core flicker at each wake-up.
-            if self.stopper.load(Ordering::Acquire) == 0 {
+            if !self.is_stopping() {
                 control.status.store(RUNNING, Ordering::Release);
                 full_fence();
-                if self.stopper.load(Ordering::Acquire) == 0 {
-                    return;
+                if !self.is_stopping() {
+                    break;
                 }
                 control.status.store(state, Ordering::Release);
                 full_fence();
                 self.tell_stopper();
+            }
+            if !held {
+                held = true;
+                self.enter_held(control);
+                full_fence();
+                // Once more: the stop may have ended before anybody could see that this core waits.
+                continue;
             }
             if let Some(helper) = self.helper {
                 helper.help(cpu);
             }
             self.platform.park(cpu, None);
         }
+        if held {
+            control.waits.store(false, Ordering::Relaxed);
+            if self.held.fetch_sub(1, Ordering::AcqRel) == 1 {
+                full_fence();
+                self.end_draining();
+            }
+        }
     }
+}
+
+/// Whether `stopper` names a core.
+fn is_core(stopper: usize) -> bool {
+    stopper != 0 && stopper != DRAINING
 }
 
 /// Sets `bits` unless they are set. The caller has fenced since it wrote what the bits announce.

@@ -23,16 +23,16 @@
 //!
 //! | word | holds | written by |
 //! | --- | --- | --- |
-//! | `counts` | `asleep` in the low half, `searching` in the high half | each core for itself; who chooses a sleeper adds it to `searching` |
+//! | `counts` | how many cores are `asleep`, how many are `searching`, and how often one *rose* from its sleep | each core for itself; who chooses a sleeper adds it to `searching` |
 //! | `sleepers` | a bit for each core that may be chosen | set by its core; cleared by its core, or by who chooses it: whoever clears it has it |
 //! | `keeper` | 1 + the core whose sleep ends at the earliest timer, or 0 | that core |
 //!
 //! ## The steps
 //!
-//! *Sleep* (core S): (S1) set the own bit in `sleepers`; (S2) in one step leave `searching` and enter `asleep`; (S3) a full fence, then set
-//! [`HUNGRY`] in the poll word of every running core; (S4) go outside, with a full fence; (S5) look at every queue, at the own poll word
-//! and at `closed`; (S6) if there was nothing, park; (S7) clear the own bit; if it was still there, enter `searching`, else who
-//! cleared it has counted S already; leave `asleep`.
+//! *Sleep* (core S): (S0) go outside, with a full fence, and queue the tasks whose handshake that completes; (S1) set the own bit in `sleepers`; (S2) in one
+//! step leave `searching` and enter `asleep`; (S3) a full fence, then set [`HUNGRY`] in the poll word of every running core, and a full fence; (S5) look at every queue,
+//! at the own poll word and at `closed`; (S6) if there was nothing, park; (S7) run again; clear the own bit; in one step leave `asleep`, count the rise, and, if
+//! the bit was still there, enter `searching`; else who cleared it has counted S already.
 //!
 //! *Wake* (anyone, after a full fence): if nobody is asleep or somebody is searching, nothing. Otherwise (W1) swap `searching` from 0 to 1, which
 //! only one core can do; (W2) take a bit from `sleepers` and unpark its core. If there is no bit to take (all sleepers are on their
@@ -75,7 +75,18 @@
 //!
 //! [`Worker::after_handshake`] puts a task aside until every core has passed a safepoint. Whoever answers a handshake or goes outside looks, after the
 //! full fence that it has there, whether tasks wait, and injects those whose handshake is complete; who puts a task aside fences and looks too. Of
-//! two cores that answer last at the same moment, the one whose fence is later sees both answers.
+//! two cores that answer last at the same moment, the one whose fence is later sees both answers. A core that comes back from outside, or from a stop,
+//! answers, and so looks as well: while it comes back it seems not to have passed, and whoever answered last at that moment found the handshake incomplete.
+//!
+//! ## Quiet: nothing can happen any more
+//!
+//! A program whose tasks all wait for each other is told so when the machine is *quiet* ([`Rest::Quiet`]): every core is asleep, and there is no queued task, no
+//! timer, no handshake that a task waits for, nothing in a poll word that a sleeping core would see to. No one of these looks is worth anything if a core rises between two of
+//! them: it may have taken the only timer, and run a task that has not queued anything yet. So the core that looks, itself counted asleep, reads `counts` before and after
+//! all other looks, and the machine is quiet only if both show every core asleep, none searching, and the same number of rises. Whatever makes a task ready is done by a
+//! core that is not asleep, hence before the first reading, where the looks see it (each is an acquire of what the doer released, and the doer's entering `asleep` is released to
+//! the first reading); or after a rise that is counted before its core does anything else. In particular nobody queues tasks while counted asleep: what a core's going outside
+//! completes is queued in S0. What remains are devices: their interrupts set poll bits, or count what they did, and the engine asks again.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -84,7 +95,7 @@ use core::marker::PhantomData;
 use core::num::NonZeroUsize;
 use core::sync::atomic::AtomicBool as PlainBool;
 use sync::CachePadded;
-use sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, full_fence, spin_loop};
+use sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, full_fence, spin_loop};
 use sync::bit_set::BitSet;
 use sync::deque::{Deque, Steal};
 use sync::injector::Injector;
@@ -96,9 +107,11 @@ use crate::stats::CoreStats;
 use crate::timers::{TimerKey, Timers};
 
 /// One core in `counts`' field `asleep`.
-const ASLEEP: u32 = 1;
+const ASLEEP: u64 = 1;
 /// One core in `counts`' field `searching`.
-const SEARCHING: u32 = 1 << 16;
+const SEARCHING: u64 = 1 << 16;
+/// One rise in `counts`' field `rises`, which wraps.
+const RISE: u64 = 1 << 32;
 /// The most cores that `counts` has room for.
 const MAX_CPUS: usize = 0xfffe;
 
@@ -191,25 +204,23 @@ pub struct Scheduler<T: Handle> {
     cores: Box<[CachePadded<Core>]>,
     injector: Injector,
     timers: Timers,
-    counts: CachePadded<AtomicU32>,
+    counts: CachePadded<AtomicU64>,
     sleepers: BitSet,
     keeper: CachePadded<AtomicUsize>,
     closed: AtomicBool,
     /// Tasks that wait for handshakes, and their number for those who only want to know whether there are any.
     waiting: Lock<Vec<(Epoch, NonZeroUsize)>>,
     waiting_count: AtomicUsize,
-    /// How often a core rose from sleep.
-    rises: AtomicUsize,
     seed: u64,
     tasks: PhantomData<fn(T) -> T>,
 }
 
-fn asleep(counts: u32) -> u32 {
+fn asleep(counts: u64) -> u64 {
     counts & (SEARCHING - 1)
 }
 
-fn searching(counts: u32) -> u32 {
-    counts / SEARCHING
+fn searching(counts: u64) -> u64 {
+    (counts & (RISE - 1)) / SEARCHING
 }
 
 impl<T: Handle> Scheduler<T> {
@@ -242,13 +253,12 @@ impl<T: Handle> Scheduler<T> {
             cores: (0..cpus).map(core).collect(),
             injector: Injector::new(),
             timers: Timers::new(),
-            counts: CachePadded::new(AtomicU32::new(0)),
+            counts: CachePadded::new(AtomicU64::new(0)),
             sleepers: BitSet::new(cpus),
             keeper: CachePadded::new(AtomicUsize::new(0)),
             closed: AtomicBool::new(false),
             waiting: Lock::new(Vec::new()),
             waiting_count: AtomicUsize::new(0),
-            rises: AtomicUsize::new(0),
             seed,
             tasks: PhantomData,
         }
@@ -284,6 +294,7 @@ impl<T: Handle> Scheduler<T> {
         let taken = core.taken.swap(true, Ordering::Acquire);
         assert!(!taken, "core {cpu} has a worker already");
         self.safepoints.leave_outside(cpu);
+        self.release_waiting();
         Worker {
             scheduler: self,
             core,
@@ -311,10 +322,9 @@ impl<T: Handle> Scheduler<T> {
     /// Where no core is asleep, a running one is told by [`HUNGRY`] that a task is queued: it may run a task that never ends, and is then to give
     /// way at a heartbeat, which it has no reason to ask for otherwise.
     fn announce_injected(&self) {
-        if asleep(self.counts.load(Ordering::Relaxed)) == 0
-            && let Some(cpu) = (0..self.cpus()).find(|&cpu| self.safepoints.is_running(cpu))
-        {
-            set(self.safepoints.control(cpu), HUNGRY);
+        if asleep(self.counts.load(Ordering::Relaxed)) == 0 {
+            let runs = (0..self.cpus()).find(|&cpu| !self.safepoints.is_outside(cpu));
+            set(self.safepoints.control(runs.unwrap_or(0)), HUNGRY);
         }
     }
 
@@ -349,7 +359,7 @@ impl<T: Handle> Scheduler<T> {
     /// run out of work; never wrong for long.
     #[inline]
     pub fn is_hungry(&self) -> bool {
-        self.counts.load(Ordering::Relaxed) != 0
+        self.counts.load(Ordering::Relaxed) & (RISE - 1) != 0
     }
 
     /// Makes every worker's [`find`](Worker::find) say [`Find::Closed`] from now on, and wakes all that sleep. Tasks still queued are dropped with the
@@ -407,25 +417,22 @@ impl<T: Handle> Scheduler<T> {
         if self.waiting_count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut released = 0;
-        {
-            let mut waiting = self.waiting.lock();
-            waiting.retain(|&(epoch, word)| {
-                let complete = self.safepoints.is_complete(epoch);
-                if complete {
-                    // Before the count says so: a core that falls asleep may do this, and who looks whether all is quiet must see the task here or there.
-                    self.injector.push(word);
-                    released += 1;
-                }
-                !complete
-            });
-            self.waiting_count.store(waiting.len(), Ordering::Release);
-        }
-        if released != 0 {
-            full_fence();
-            for _ in 0..released {
-                self.wake(None);
+        let mut waiting = self.waiting.lock();
+        let before = waiting.len();
+        waiting.retain(|&(epoch, word)| {
+            let complete = self.safepoints.is_complete(epoch);
+            if complete {
+                // Queued before the count says that nobody waits: in between a task would be nowhere.
+                self.injector.push(word);
             }
+            !complete
+        });
+        let released = before - waiting.len();
+        self.waiting_count.store(waiting.len(), Ordering::Release);
+        drop(waiting);
+        if released > 0 {
+            full_fence();
+            self.wake(None);
         }
     }
 }
@@ -703,6 +710,8 @@ impl<'s, T: Handle> Worker<'s, T> {
     /// for. In two halves because a driver that runs several cores on one thread does other cores' work between them.
     pub fn fall_asleep(&self, deadline: Option<u64>, unless_quiet: bool) -> Rest {
         let scheduler = self.scheduler;
+        scheduler.safepoints.enter_outside(self.cpu);
+        scheduler.release_waiting();
         scheduler.sleepers.insert(self.cpu);
         let searching = if self.searching.replace(false) {
             SEARCHING
@@ -714,8 +723,7 @@ impl<'s, T: Handle> Worker<'s, T> {
             .fetch_add(ASLEEP.wrapping_sub(searching), Ordering::AcqRel);
         full_fence();
         self.announce_hunger();
-        scheduler.safepoints.enter_outside(self.cpu);
-        scheduler.release_waiting();
+        full_fence();
 
         let control = scheduler.safepoints.control(self.cpu);
         let wanted = control.poll.load(Ordering::Acquire) & !RUNNING_ONLY != 0;
@@ -759,34 +767,32 @@ impl<'s, T: Handle> Worker<'s, T> {
         let change = if scheduler.sleepers.remove(self.cpu) {
             SEARCHING.wrapping_sub(ASLEEP)
         } else {
-            0_u32.wrapping_sub(ASLEEP)
+            0_u64.wrapping_sub(ASLEEP)
         };
-        scheduler.counts.fetch_add(change, Ordering::AcqRel);
-        // After the counts and before the core takes a task: see `all_is_quiet`.
-        scheduler.rises.fetch_add(1, Ordering::AcqRel);
-        full_fence();
+        scheduler
+            .counts
+            .fetch_add(change.wrapping_add(RISE), Ordering::AcqRel);
         self.searching.set(true);
+        full_fence();
+        scheduler.release_waiting();
     }
 
-    /// Whether only a device can make a task appear. The caller has announced its own sleep, fenced, and seen no work.
+    /// Whether only a device can make a task appear. The caller has announced its own sleep, fenced, and seen no work. See the [module](self).
     fn all_is_quiet(&self) -> bool {
         let scheduler = self.scheduler;
         let safepoints = &scheduler.safepoints;
-        // Each look is after the counts: once all cores are asleep, none of the other things can come about but by a device, or by a core that is only just
-        // falling asleep and queues tasks whose handshake is complete. Whoever takes such a task rises first, and is seen by that.
-        let rises = scheduler.rises.load(Ordering::Acquire);
-        scheduler.counts.load(Ordering::Acquire) == ASLEEP * scheduler.cpus() as u32
-            && (0..safepoints.cpus()).all(|cpu| {
-                let poll = safepoints.control(cpu).poll.load(Ordering::Acquire);
-                safepoints.is_outside(cpu) && poll & !RUNNING_ONLY == 0
-            })
-            && scheduler.timers.earliest().is_none()
+        let counts = scheduler.counts.load(Ordering::Acquire);
+        if counts & (RISE - 1) != ASLEEP * scheduler.cpus() as u64 {
+            return false;
+        }
+        let nothing = (0..safepoints.cpus()).all(|cpu| {
+            let poll = safepoints.control(cpu).poll.load(Ordering::Acquire);
+            safepoints.is_outside(cpu) && poll & !RUNNING_ONLY == 0
+        }) && scheduler.timers.earliest().is_none()
             && scheduler.waiting_count.load(Ordering::Acquire) == 0
-            && !scheduler.has_work()
-            && {
-                full_fence();
-                scheduler.rises.load(Ordering::Acquire) == rises
-            }
+            && !scheduler.has_work();
+        full_fence();
+        nothing && scheduler.counts.load(Ordering::Acquire) == counts
     }
 
     /// The core is at a safepoint and holds nothing derived: answers all handshakes requested so far, and queues the tasks that only waited for this.
@@ -825,6 +831,14 @@ impl<'s, T: Handle> Worker<'s, T> {
     /// The core runs again. Waits, parked, while the world is stopped.
     pub fn leave_outside(&self) {
         self.scheduler.safepoints.leave_outside(self.cpu);
+        self.scheduler.release_waiting();
+    }
+
+    /// The core is at a safepoint, and the world is being stopped: waits, parked, until it is resumed. Answers all handshakes, and queues the tasks that only
+    /// waited for this.
+    pub fn stop_hold(&self) {
+        self.scheduler.safepoints.stop_hold(self.cpu);
+        self.scheduler.release_waiting();
     }
 }
 

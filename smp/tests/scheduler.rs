@@ -38,7 +38,7 @@ fn safepoint<T: smp::scheduler::Handle>(worker: &Worker<T>) {
             worker.acknowledge();
         }
         if bits & STOP != 0 {
-            safepoints.stop_hold(worker.cpu());
+            worker.stop_hold();
         }
     }
 }

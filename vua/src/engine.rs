@@ -61,9 +61,6 @@ pub mod status {
     pub const LARGEST: i32 = 63;
 }
 
-/// How many tasks the report of a deadlock lists.
-const LISTED_WAITS: usize = 20;
-
 /// How an engine is made.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -842,24 +839,12 @@ impl Engine {
         if self.deadlocked.swap(true, Ordering::AcqRel) {
             return self.end(status::ERROR);
         }
-        let mut waits = Vec::new();
-        let mut count = 0;
-        self.register.each(|task| {
-            count += 1;
-            if waits.len() < LISTED_WAITS {
-                waits.push(task);
-            }
-        });
-        let mut text = String::from(
-            "vua: deadlock: every task of the program waits, and nothing can wake one\n",
+        let mut waits = crate::task::deadlock::Waits::default();
+        self.register
+            .each(|task| waits.add(crate::task::deadlock::described(self, task)));
+        let text = format!(
+            "vua: deadlock: every task of the program waits, and nothing can wake one\n{waits}"
         );
-        for task in &waits {
-            text.push_str(&crate::task::wait::description(self, *task));
-            text.push('\n');
-        }
-        if count > waits.len() {
-            text.push_str(&format!("... and {} tasks more\n", count - waits.len()));
-        }
         self.write_error(text.as_bytes());
         self.give_status(status::ERROR);
         self.cancel_all();

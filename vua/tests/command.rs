@@ -400,6 +400,48 @@ print(table.concat(tasks))
     }
 }
 
+/// Waits, wake-ups, cancellations and growths of shared tables, while each core stops the others over and over, or gets no memory at first.
+#[test]
+fn tasks_wait_and_are_cancelled_under_collections_and_failing_allocations() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (case, options) in [
+        ("tasks/cancel", &["--workers", "2", "--gc-stress"][..]),
+        (
+            "tasks/cancel",
+            &["--workers", "2", "--fail-allocations", "20"],
+        ),
+        ("tasks/scope", &["--workers", "2", "--gc-stress"]),
+        ("tasks/deadlock", &["--workers", "4", "--gc-stress"]),
+        (
+            "tasks/parallel_pairs",
+            &["--workers", "4", "--fail-allocations", "20"],
+        ),
+        (
+            "tasks/parallel_pairs",
+            &["--workers", "2", "--fail-allocations", "3"],
+        ),
+        ("sharing/waiting", &["--workers", "2", "--gc-stress"]),
+        (
+            "sharing/mutex",
+            &["--workers", "3", "--fail-allocations", "5"],
+        ),
+    ] {
+        let source = fs::read_to_string(golden.join(case).with_extension("vua")).unwrap();
+        let place = Place::new(&format!("under-{}", case.replace('/', "-")), &source);
+        let expected = place.output(&["run", "--workers", "1", "program.vua"]);
+        let mut arguments = vec!["run"];
+        arguments.extend(options);
+        arguments.push("program.vua");
+        let output = place.output(&arguments);
+        assert_eq!(
+            (output.status.code(), text(&output.stdout)),
+            (expected.status.code(), text(&expected.stdout)),
+            "{case} {options:?}: {}",
+            text(&output.stderr)
+        );
+    }
+}
+
 #[test]
 fn build_makes_a_file_that_runs_as_the_program_does() {
     let place = Place::new(

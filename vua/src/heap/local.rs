@@ -88,6 +88,8 @@ pub struct LocalHeap {
     control: Cell<Option<&'static Control>>,
     /// Blocks and large objects that it has taken, ever.
     taken: Cell<u64>,
+    /// The last allocation that failed was made to.
+    made_to_fail: Cell<bool>,
 }
 
 impl LocalHeap {
@@ -107,6 +109,7 @@ impl LocalHeap {
             log_overflowed: Cell::new(false),
             control: Cell::new(None),
             taken: Cell::new(0),
+            made_to_fail: Cell::new(false),
         }
     }
 
@@ -118,6 +121,21 @@ impl LocalHeap {
     /// How many blocks and large objects the core has taken: it rises when an allocation off the fast path succeeds.
     pub(crate) fn taken(&self) -> u64 {
         self.taken.get()
+    }
+
+    /// Whether an allocation failed because it was made to, for a test, since this was asked last: then there is memory.
+    pub(crate) fn was_made_to_fail(&self) -> bool {
+        self.made_to_fail.take()
+    }
+
+    /// Whether this allocation is to fail.
+    #[inline(always)]
+    fn fails(&self) -> bool {
+        let fails = self.heap.collector.fails();
+        if fails {
+            self.made_to_fail.set(true);
+        }
+        fails
     }
 
     /// Asks this core to collect at its next safepoint.
@@ -197,12 +215,8 @@ impl LocalHeap {
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, class: usize) -> Option<NonNull<u8>> {
-        if self.heap.collector.fails() {
+        if self.fails() {
             return None;
-        }
-        if self.heap.collector.is_failing() {
-            // Progress, as a core sees it that asks whether to try again.
-            self.taken.set(self.taken.get() + 1);
         }
         let run = &self.classes[class];
         let stride = STRIDES[class] as usize;
@@ -269,7 +283,7 @@ impl LocalHeap {
     }
 
     fn alloc_large(&self, bytes: usize) -> Option<NonNull<u8>> {
-        if self.heap.collector.fails() {
+        if self.fails() {
             return None;
         }
         let whole = bytes.checked_add(size_of::<Block>())?;
@@ -327,7 +341,7 @@ impl LocalHeap {
 
     #[cold]
     fn reserve_slow(&self, bytes: usize) -> Result<(), NeedMemory> {
-        if self.heap.collector.fails() {
+        if self.fails() {
             return Err(NeedMemory { bytes });
         }
         // Whatever the size, what is asked for fills at least half of a full block; and of each class one block may be all but empty.
@@ -446,7 +460,7 @@ impl LocalHeap {
                 }
                 true
             }
-            None => self.heap.collector.is_failing(),
+            None => self.was_made_to_fail(),
         }
     }
 

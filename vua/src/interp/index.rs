@@ -281,7 +281,7 @@ impl Core {
                 let safepoints = self.engine.scheduler().safepoints();
                 let epoch = safepoints.request();
                 // This core is at a safepoint: it holds nothing but what is in the frame.
-                safepoints.acknowledge(self.cpu);
+                self.worker().acknowledge();
                 if safepoints.is_complete(epoch) {
                     crate::task::wait::finish_growth(self, table)?;
                     return Ok(None);

@@ -31,7 +31,7 @@ use crate::observe::trace::Event;
 use crate::task::{Latch, State, Task, WaitFor, coroutine};
 use crate::value::{Tag, Value};
 
-/// So few blocks taken between two collections are no progress,
+/// So few blocks taken between two collections for the same place are no progress,
 const FEW: u64 = 4;
 /// if there are so many such collections in a row.
 const PATIENCE: u32 = 16;
@@ -44,6 +44,8 @@ pub(crate) struct Relief {
     frame: usize,
     /// How much the core had taken by then.
     taken: u64,
+    /// Which of all collections it was.
+    cycle: u32,
     /// How many there were there in a row.
     times: u32,
 }
@@ -86,16 +88,22 @@ impl Core {
 
     /// Collects for want of memory; `false` if that does not help. Everything alive is in frames.
     ///
-    /// It does not help if there is no room for a large object then either; if the same place asks again and this core has got no block since; or if that happens
-    /// over and over with hardly a block in between: then what little is free is used up by what comes before.
+    /// It does not help if there is no room for a large object then either; if the same place asks again and nobody has got a block since; or if that happens
+    /// over and over with hardly a block for this core in between: then what little is free is used up by what comes before, or by other cores. An allocation that was
+    /// made to fail says nothing about how much there is.
     fn relieve(&mut self, need: NeedMemory) -> bool {
+        if self.heap.was_made_to_fail() {
+            self.collect();
+            return true;
+        }
+        let heap = self.engine.heap();
         let frame = (self.base as usize).wrapping_sub(self.stack as usize);
         let (pc, taken) = (self.pc as usize, self.heap.taken());
         let last = self.relieved;
         let mut times = 0;
         if (last.pc, last.frame) == (pc, frame) {
             let since = taken.wrapping_sub(last.taken);
-            if since == 0 {
+            if since == 0 && last.cycle == heap.collections() && heap.taken_since() == 0 {
                 self.relieved = Relief::default();
                 return false;
             }
@@ -110,6 +118,7 @@ impl Core {
             pc,
             frame,
             taken: self.heap.taken(),
+            cycle: heap.collections(),
             times,
         };
         true
@@ -139,7 +148,7 @@ impl Core {
             finish.finish();
             engine.finalize_due(self.cpu);
         } else {
-            safepoints.stop_hold(self.cpu);
+            self.worker().stop_hold();
         }
         if self.observer.is_some() {
             self.note(Event::Collection, asked);

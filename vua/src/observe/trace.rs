@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use smp::platform::Cpu;
-use smp::safepoint::{CANCEL, HANDSHAKE, HEARTBEAT, HUNGRY, INPUT, STOP};
+use smp::safepoint::{CANCEL, HANDSHAKE, HEARTBEAT, HUNGRY, INPUT, MARKED, STOP};
 
 use crate::heap::COLLECT;
 
@@ -104,6 +104,7 @@ fn asked(bits: u32) -> String {
         (HUNGRY, "share"),
         (HEARTBEAT, "heartbeat"),
         (CANCEL, "cancel"),
+        (MARKED, "cancel a task"),
         (INPUT, "input"),
         (COLLECT, "collect"),
     ];

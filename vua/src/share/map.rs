@@ -50,22 +50,14 @@ unsafe impl Object for Walk {
     const KINDS: &'static [Kind] = &[Kind::Other];
 }
 
+/// A map whose tables are not made yet: nobody may know it but the collector.
 fn new_map(local: &LocalHeap) -> Result<Gc<Map>, NeedMemory> {
-    let mut tables = [None; SHARDS];
-    for table in &mut tables {
-        let new = Table::new(local, 0, 0)?;
-        new.header().set_flags(flags::SHARED);
-        *table = Some(new);
-    }
     let object = local
         .alloc_object(Kind::Other, 0, size_of::<Map>())?
         .cast::<Map>();
-    // SAFETY: the object is new and ours alone. No safepoint was passed since the tables were made.
+    // SAFETY: the object is new and ours alone; null is valid for what is not written.
     unsafe {
         let map = object.as_ptr();
-        for (i, table) in tables.iter().flatten().enumerate() {
-            (*map).shards[i].store(table.as_ptr(), Ordering::Relaxed);
-        }
         (*map).header.extra.store(MAP, Ordering::Relaxed);
         (*map).header.set_flags(flags::SHARED);
         Ok(Gc::from_ptr(object))
@@ -73,6 +65,16 @@ fn new_map(local: &LocalHeap) -> Result<Gc<Map>, NeedMemory> {
 }
 
 impl Gc<Map> {
+    /// Table `i`, for the collector; nil if it is not made yet.
+    pub(super) fn referred(self, i: usize) -> Value {
+        // SAFETY: null or a live table.
+        unsafe {
+            let table = (*self.as_ptr()).shards[i].load(Ordering::Relaxed);
+            core::ptr::NonNull::new(table)
+                .map_or(Value::NIL, |table| Gc::<Table>::from_ptr(table).value())
+        }
+    }
+
     /// Table `i`.
     pub(super) fn shard(self, i: usize) -> Gc<Table> {
         // SAFETY: all are set before the map is known, and never changed.
@@ -118,9 +120,26 @@ fn argument(call: &Call<'_>) -> Result<Gc<Map>, Throw> {
     Err(call.type_error(0, "map"))
 }
 
-/// `map()`.
+/// `map()`. Its tables are made one by one: what there is of it is kept while memory is made for the next.
 fn map(call: &mut Call<'_>) -> Result<Next, Throw> {
-    Ok(Next::One(new_map(call.heap())?.value()))
+    if call.state() == 0 {
+        let map = new_map(call.heap())?;
+        call.set(0, map.value());
+        call.advance(1);
+    }
+    let Some(map) = Gc::<Map>::from_value(call.slot(0)) else {
+        return Ok(Next::Nothing);
+    };
+    for i in 0..SHARDS {
+        if map.referred(i).is_nil() {
+            let table = Table::new(call.heap(), 0, 0)?;
+            table.header().set_flags(flags::SHARED);
+            super::before_store(call, map.header_ptr());
+            // SAFETY: the map lives.
+            unsafe { &*map.as_ptr() }.shards[i].store(table.as_ptr(), Ordering::Relaxed);
+        }
+    }
+    Ok(Next::One(map.value()))
 }
 
 /// `d:get(k)`.

@@ -82,7 +82,7 @@ pub(crate) unsafe fn trace(
             }
             MAP => {
                 let map: Gc<Map> = Gc::from_ptr(object.cast());
-                walk(from, map::SHARDS, &mut visit, |i| map.shard(i).value())
+                walk(from, map::SHARDS, &mut visit, |i| map.referred(i))
             }
             WALK => {
                 let iteration: Gc<map::Walk> = Gc::from_ptr(object.cast());

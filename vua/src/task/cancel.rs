@@ -12,14 +12,14 @@
 //! | `REQUESTED` and `BEGUN` | it unwinds: held off |
 //!
 //! *No request is overlooked.* Who cancels sets the mark and then claims the task; a task that is suspended can be claimed before its core looks at the mark once more. All four
-//! are sequentially consistent, so one sees the other. If the task was not claimed, every running core is told: the one that runs it looks at its next safepoint, which
-//! acquires the mark; one that has been told, and takes the task later, sees the mark when it does; and one that is outside comes back with a full fence.
+//! are sequentially consistent, so one sees the other. If the task was not claimed, every core is told, in whatever state: one that stands still at a safepoint, or compiles, may be in the
+//! middle of the task. The one that runs it looks at its next safepoint, which acquires the mark; one that takes the task later looks when it does. Nobody is woken for this.
 //!
 //! A program is cancelled as a whole by a mark of the engine's that every task inherits when it looks, and by cancelling whatever is in the [register](super::list).
 
 use core::sync::atomic::{Ordering, fence};
 
-use smp::safepoint::CANCEL;
+use smp::safepoint::{CANCEL, MARKED};
 
 use super::{State, Task, Woken};
 use crate::engine::Engine;
@@ -64,10 +64,7 @@ impl Engine {
             return;
         }
         fence(Ordering::SeqCst);
-        let safepoints = self.scheduler().safepoints();
-        for cpu in (0..safepoints.cpus()).filter(|cpu| safepoints.is_running(*cpu)) {
-            safepoints.post(cpu, CANCEL);
-        }
+        self.scheduler().safepoints().post_all(MARKED);
     }
 
     /// Cancels every task of the program: those that were suspended at once, all others when they look.

@@ -9,6 +9,7 @@
 //! | [`finalize`] | the task that runs finalizers |
 //! | [`latch`] | groups of tasks that are waited for together: the pieces of a `parallel for`, the tasks of a scope |
 //! | [`coroutine`] | further stacks of a task, and how it goes from one to another |
+//! | [`deadlock`] | what all tasks wait for, when nothing can wake one |
 //! | [`wait`] | a core's loop: taking a task, running it, what follows |
 //! | [`library`], [`join`], [`scope`] | `spawn`, `task`, the methods of tasks and scopes, `cpu` as programs see them |
 //!
@@ -22,6 +23,7 @@
 
 pub(crate) mod cancel;
 pub(crate) mod coroutine;
+pub(crate) mod deadlock;
 pub(crate) mod finalize;
 pub(crate) mod join;
 pub(crate) mod latch;

@@ -1,24 +1,21 @@
 //! A core's loop over tasks: taking one, running it until it ends or waits, and what follows.
 
-use alloc::format;
 use alloc::string::String;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
-use smp::safepoint::{CANCEL, HANDSHAKE, HEARTBEAT, HUNGRY, INPUT, STOP};
+use smp::safepoint::{CANCEL, HANDSHAKE, HEARTBEAT, HUNGRY, INPUT, MARKED, STOP};
 use smp::scheduler::{Find, Rest};
 
 use super::{Latch, State, Task, WaitFor, Woken};
 use crate::bytecode::instructions::Op;
-use crate::engine::Engine;
 use crate::heap::{COLLECT, flags};
-use crate::interp::frame::Frame;
 use crate::interp::native::Throw;
 use crate::interp::throw::{Flow, Leave};
 use crate::interp::{Core, Exit, Vm, enter};
-use crate::object::{Closure, Gc};
+use crate::object::Gc;
 use crate::observe::trace::Event;
-use crate::share::{End, Want};
+use crate::share::Want;
 use crate::table::Table;
 use crate::value::Value;
 
@@ -138,13 +135,16 @@ impl Vm {
     /// The poll word is set and no task is running.
     fn between_tasks(&mut self) {
         let safepoints = self.core.engine.scheduler().safepoints();
-        let bits = safepoints.take(self.core.cpu, HUNGRY | HEARTBEAT | CANCEL | INPUT | COLLECT);
+        let bits = safepoints.take(
+            self.core.cpu,
+            HUNGRY | HEARTBEAT | CANCEL | INPUT | MARKED | COLLECT,
+        );
         let asked = self.control.poll.load(Ordering::Relaxed);
         if asked & HANDSHAKE != 0 {
             self.core.worker().acknowledge();
         }
         if asked & STOP != 0 {
-            safepoints.stop_hold(self.core.cpu);
+            self.core.worker().stop_hold();
         }
         if bits & COLLECT != 0 && self.core.engine.heap().is_collection_due() {
             self.core.collect();
@@ -240,11 +240,21 @@ impl Vm {
 
     /// Goes on with the core's task, unless it is to be left by `exit`.
     #[inline(always)]
-    fn go_on(&mut self, exit: Option<Exit>) -> Option<Gc<Task>> {
-        let exit = match exit {
-            Some(exit) => exit,
-            // SAFETY: what the core holds is what the task was suspended with.
-            None => unsafe { enter(self) },
+    fn go_on(&mut self, mut exit: Option<Exit>) -> Option<Gc<Task>> {
+        let exit = loop {
+            let left = match exit {
+                Some(exit) => exit,
+                // SAFETY: what the core holds is what the task was suspended with.
+                None => unsafe { enter(self) },
+            };
+            if left != Exit::Waiting {
+                break left;
+            }
+            // `wait` stays in the core's state meanwhile: a root.
+            match self.core.prepare_wait() {
+                Ok(()) => break left,
+                Err(leave) => exit = self.core.leave(leave),
+            }
         };
         // The task stays the core's until it is somebody else's: until then its stack is found by the core's state.
         let core = &mut self.core;
@@ -255,15 +265,13 @@ impl Vm {
         let next = match exit {
             Exit::Waiting => {
                 let until = core.wait.take().unwrap_or(WaitFor::Turn);
-                if !matches!(until, WaitFor::Growth(_) | WaitFor::Handshake(_)) {
-                    core.give_away();
-                }
                 core.save(task);
                 task.set_state(State::Waiting);
                 core.wait_for(task, until)
             }
             Exit::Preempted => {
-                core.give_away();
+                // Without memory the iterations stay where they are, and get their turn with the task.
+                _ = core.give_away();
                 core.save(task);
                 task.set_state(State::Ready);
                 core.counters.preemptions += 1;
@@ -287,14 +295,18 @@ impl Vm {
     }
 }
 
-/// Copies a shared table's nodes after the handshake that its growth asked for, and lets its writers go on.
+/// Copies a shared table's nodes after the handshake that its growth asked for, and lets its writers go on. A safepoint; the table is reached from a frame.
 pub(crate) fn finish_growth(core: &mut Core, table: Gc<Table>) -> Flow {
-    let retired = match table.grow_finish(&core.heap, &mut || core.pause()) {
-        Ok(retired) => retired,
-        Err(need) => {
-            table.grow_cancel();
-            core.engine.wake_writers(table);
-            return Err(need.into());
+    let retired = loop {
+        match table.grow_finish(&core.heap, &mut || core.pause()) {
+            Ok(retired) => break retired,
+            Err(need) => {
+                if let Err(error) = core.relieve_or_fail(need) {
+                    table.grow_cancel();
+                    core.engine.wake_writers(table);
+                    return Err(error);
+                }
+            }
         }
     };
     core.counters.growths += 1;
@@ -336,7 +348,7 @@ impl Core {
     fn answer(&mut self, may_leave: bool) -> Flow {
         let engine = self.engine;
         let safepoints = engine.scheduler().safepoints();
-        let bits = safepoints.take(self.cpu, HUNGRY | HEARTBEAT | CANCEL | INPUT);
+        let bits = safepoints.take(self.cpu, HUNGRY | HEARTBEAT | CANCEL | INPUT | MARKED);
         self.pause();
         if bits & INPUT != 0 {
             engine.wake_readers();
@@ -346,9 +358,9 @@ impl Core {
         }
         if bits & CANCEL != 0 {
             engine.serve_cancellation();
-            if self.cancelled_here() {
-                return Err(Leave::Throw(Throw::Cancelled));
-            }
+        }
+        if bits & (CANCEL | MARKED) != 0 && self.cancelled_here() {
+            return Err(Leave::Throw(Throw::Cancelled));
         }
         self.make_way_in_time();
         if bits & HUNGRY != 0 && self.worker().share() {
@@ -381,7 +393,7 @@ impl Core {
             self.worker().acknowledge();
         }
         if asked & STOP != 0 {
-            safepoints.stop_hold(self.cpu);
+            self.worker().stop_hold();
         }
         if asked & COLLECT != 0 {
             self.collect_if_due();
@@ -424,14 +436,35 @@ impl Core {
         }
     }
 
-    /// Makes tasks of all iterations that are left of the loops on the suspended task's stack: what it waits for, or spins for, may
-    /// be among them.
-    fn give_away(&mut self) {
-        // Without memory for a piece, the iterations stay where they are.
-        while let Ok(Some(piece)) = self.split(true) {
-            self.engine.count_spawn(self.cpu);
-            self.worker().spawn(piece);
+    /// Makes tasks of all iterations that are left of the loops on the stack of the running task, which is about to wait or to be moved aside: what it
+    /// waits for, or spins for, may be among them. So without memory for a piece a wait must not begin: that is the error.
+    fn give_away(&mut self) -> Flow {
+        loop {
+            match self.split(true) {
+                Ok(Some(piece)) => {
+                    self.engine.count_spawn(self.cpu);
+                    self.worker().spawn(piece);
+                }
+                Ok(None) => return Ok(()),
+                Err(need) => self.relieve_or_fail(need)?,
+            }
         }
+    }
+
+    /// The running task is about to wait for what `wait` says.
+    fn prepare_wait(&mut self) -> Flow {
+        // These end by themselves.
+        if matches!(
+            self.wait,
+            Some(WaitFor::Growth(_) | WaitFor::Handshake(_) | WaitFor::Passed)
+        ) {
+            return Ok(());
+        }
+        let flow = self.give_away();
+        if flow.is_err() {
+            self.wait = None;
+        }
+        flow
     }
 
     fn save(&mut self, task: Gc<Task>) {
@@ -602,73 +635,4 @@ impl Core {
 /// Whether a table is being grown.
 pub(crate) fn is_growing(table: Gc<Table>) -> bool {
     table.header().has(flags::GROWING)
-}
-
-/// What a suspended task waits for, and where, for the report of a deadlock. No core runs the task meanwhile.
-pub(crate) fn description(engine: &Engine, task: Gc<Task>) -> String {
-    let fields = task.fields();
-    let what = match fields.wait.get() {
-        Some(WaitFor::Task(other) | WaitFor::TaskUntil(other, _)) => {
-            format!("the end of a task that is {}", state_name(other.state()))
-        }
-        Some(WaitFor::Latch(latch)) if latch.is_scope() => "the tasks of a scope".into(),
-        Some(WaitFor::Latch(_)) => "the iterations of a 'parallel for'".into(),
-        Some(WaitFor::Monitor(monitor, want)) => crate::share::description(monitor, want),
-        Some(WaitFor::Queue(_, End::Push, _)) => "room in a queue".into(),
-        Some(WaitFor::Queue(_, End::Pop, _)) => "a value from a queue".into(),
-        Some(WaitFor::Module(_)) => "a module that another task loads".into(),
-        Some(WaitFor::Input) => "input".into(),
-        Some(WaitFor::Time(_)) => "a moment".into(),
-        Some(WaitFor::Finalized | WaitFor::Finalizers) => "finalizers".into(),
-        Some(WaitFor::Growth(_) | WaitFor::Handshake(_) | WaitFor::Passed) => {
-            "the growth of a table".into()
-        }
-        Some(WaitFor::Turn) | None => "its turn".into(),
-    };
-    let (spawner, at) = fields.spawned_at.get();
-    let mut place = match spawner.as_closure().and_then(|c| place_in(c, at)) {
-        Some(place) => format!("spawned at {place}"),
-        None => String::from("?"),
-    };
-    let mut walk = Some(Frame {
-        base: fields.base.get(),
-        pc: fields.pc.get(),
-    });
-    while let Some(frame) = walk {
-        // SAFETY: the task is suspended, so its frames do not change.
-        unsafe {
-            let function = Value::from_bits(*frame.base.sub(2));
-            if let Some(closure) = function.as_closure() {
-                place = place_in(closure, frame.pc).unwrap_or(place);
-                break;
-            }
-            walk = frame.caller();
-        }
-    }
-    let main = if engine.is_main(task) {
-        "the main function"
-    } else if engine.is_finalizer(task) {
-        "the task of finalizers"
-    } else {
-        "a task"
-    };
-    format!("\t{place}: {main} waits for {what}")
-}
-
-/// File and line of the instruction before `pc`.
-fn place_in(closure: Gc<Closure>, pc: *const AtomicU32) -> Option<String> {
-    let debug = closure.proto().debug()?;
-    let line = Core::line_at(closure.proto(), pc)?;
-    Some(format!("{}:{}", debug.source, line))
-}
-
-fn state_name(state: State) -> &'static str {
-    match state {
-        State::Ready => "ready",
-        State::Running => "running",
-        State::Waiting => "waiting",
-        State::Done => "done",
-        State::Failed => "failed",
-        State::Cancelled => "cancelled",
-    }
 }

@@ -167,11 +167,11 @@ impl Driver {
 
     /// Lets the core run for about so many instructions; how many it was, with what its scheduling counts as.
     fn run(&mut self, cpu: Cpu, fuel: u64) -> u64 {
-        if self.machine.take_aside(cpu) {
-            self.engine.scheduler().safepoints().leave_outside(cpu);
-        }
         // SAFETY: one thread runs all cores, one at a time, and this is the only reference to this one's machine.
         let vm = unsafe { &mut *self.engine.machine(cpu) };
+        if self.machine.take_aside(cpu) {
+            vm.core.worker().leave_outside();
+        }
         let mut overhead = 0;
         if let State::Asleep(_) = self.states[cpu] {
             self.machine.take_token(cpu);

@@ -448,6 +448,11 @@ impl Heap {
         self.collector.cycles.load(Ordering::Acquire)
     }
 
+    /// How many bytes cores have taken to fill since the last one.
+    pub(crate) fn taken_since(&self) -> usize {
+        self.collector.since.load(Ordering::Relaxed)
+    }
+
     /// Whether a collection is due.
     pub fn is_collection_due(&self) -> bool {
         self.collector.count(0)

@@ -1,0 +1,174 @@
+//! How cores sleep, are woken, find that nothing can happen any more, and release tasks that wait for handshakes: small cases, in every
+//! interleaving. Run with `--cfg loom`.
+#![cfg(loom)]
+
+mod model;
+
+use loom::thread;
+use model::{Model, NOW, check, word};
+use smp::safepoint::HUNGRY;
+use smp::scheduler::{Find, Rest, Scheduler, Worker};
+use std::num::NonZeroUsize;
+
+type Task = NonZeroUsize;
+
+fn scheduler(cpus: usize) -> &'static Scheduler<Task> {
+    let (platform, controls) = Model::leak(cpus);
+    Box::leak(Box::new(Scheduler::new(platform, controls, 1)))
+}
+
+/// What a core does that only runs tasks: sleeps until it has got one.
+fn run_one(worker: &Worker<'static, Task>) -> Task {
+    loop {
+        match worker.find() {
+            Find::Task(task) => return task,
+            Find::Empty => worker.idle(None),
+            Find::Closed => unreachable!("nobody closes it"),
+        }
+    }
+}
+
+#[test]
+fn a_task_that_is_injected_wakes_a_core_that_falls_asleep() {
+    check(3, || {
+        let scheduler = scheduler(1);
+        let runs = thread::spawn(move || {
+            let worker = scheduler.worker(0);
+            let task = run_one(&worker);
+            std::mem::forget(worker);
+            task
+        });
+        scheduler.inject(word(1));
+        // A lost wake-up leaves the core parked for ever, which loom reports.
+        assert_eq!(runs.join().unwrap(), word(1));
+    });
+}
+
+#[test]
+fn a_task_that_a_busy_core_spawns_wakes_a_core_that_falls_asleep() {
+    check(2, || {
+        let scheduler = scheduler(2);
+        let sleeper = thread::spawn(move || {
+            let worker = scheduler.worker(1);
+            let task = run_one(&worker);
+            std::mem::forget(worker);
+            task
+        });
+        let busy = scheduler.worker(0);
+        busy.spawn(word(1));
+        // The next safepoints: this core never gives up its task otherwise.
+        let safepoints = scheduler.safepoints();
+        while !busy.is_empty() {
+            if safepoints.take(0, HUNGRY) != 0 {
+                busy.share();
+            }
+            loom::thread::yield_now();
+        }
+        assert_eq!(sleeper.join().unwrap(), word(1));
+        std::mem::forget(busy);
+    });
+}
+
+#[test]
+fn a_timer_that_is_taken_is_not_quiet() {
+    check(3, || {
+        let scheduler = scheduler(2);
+        let keeper = scheduler.worker(0);
+        let worker = scheduler.worker(1);
+        scheduler.inject_at(NOW - 1, word(1));
+        assert_ne!(keeper.fall_asleep(None, false), Rest::Quiet);
+        let runs = thread::spawn(move || {
+            keeper.rise();
+            assert_eq!(keeper.find(), Find::Task(word(1)));
+            // The task runs on: while it does, anything may happen yet.
+            std::mem::forget(keeper);
+        });
+        assert_ne!(worker.fall_asleep(None, true), Rest::Quiet);
+        runs.join().unwrap();
+        std::mem::forget(worker);
+    });
+}
+
+#[test]
+fn a_task_whose_handshake_is_completed_by_falling_asleep_is_not_quiet() {
+    check(3, || {
+        let scheduler = scheduler(2);
+        let first = scheduler.worker(0);
+        let second = scheduler.worker(1);
+        first.after_handshake(word(1));
+        let sleeps = thread::spawn(move || {
+            assert_ne!(first.fall_asleep(None, true), Rest::Quiet);
+            std::mem::forget(first);
+        });
+        assert_ne!(second.fall_asleep(None, true), Rest::Quiet);
+        sleeps.join().unwrap();
+        assert!(scheduler.has_injected());
+        std::mem::forget(second);
+    });
+}
+
+#[test]
+fn two_cores_without_work_find_that_all_is_quiet() {
+    check(3, || {
+        let scheduler = scheduler(2);
+        let first = scheduler.worker(0);
+        let second = scheduler.worker(1);
+        let sleeps = thread::spawn(move || {
+            let rest = first.fall_asleep(None, true);
+            std::mem::forget(first);
+            rest
+        });
+        let rest = second.fall_asleep(None, true);
+        let other = sleeps.join().unwrap();
+        assert!(rest == Rest::Quiet || other == Rest::Quiet);
+        std::mem::forget(second);
+    });
+}
+
+#[test]
+fn a_core_that_comes_back_from_outside_releases_who_waits_for_it() {
+    check(3, || {
+        let scheduler = scheduler(2);
+        let asks = scheduler.worker(0);
+        let outside = scheduler.worker(1);
+        outside.enter_outside();
+        let returns = thread::spawn(move || {
+            outside.leave_outside();
+            // It runs on and passes no safepoint: it has just answered.
+            std::mem::forget(outside);
+        });
+        asks.after_handshake(word(1));
+        asks.acknowledge();
+        returns.join().unwrap();
+        // Whoever came last released it, unless the core came back before the request, and has yet to answer.
+        let asked = scheduler.safepoints().control(1).is_wanted();
+        assert!(asked || scheduler.has_injected());
+        std::mem::forget(asks);
+    });
+}
+
+#[test]
+fn a_core_that_was_stopped_releases_who_waits_for_it() {
+    check(2, || {
+        let scheduler = scheduler(2);
+        let stops = scheduler.worker(0);
+        let held = scheduler.worker(1);
+        let holds = thread::spawn(move || {
+            held.stop_hold();
+            std::mem::forget(held);
+        });
+        let safepoints = scheduler.safepoints();
+        assert!(safepoints.stop_begin(0));
+        stops.after_handshake(word(1));
+        safepoints.resume(0);
+        stops.acknowledge();
+        holds.join().unwrap();
+        let asked = safepoints
+            .control(1)
+            .poll
+            .load(loom::sync::atomic::Ordering::Relaxed)
+            & smp::safepoint::HANDSHAKE;
+        assert!(asked != 0 || scheduler.has_injected());
+        std::mem::forget(stops);
+    });
+}
