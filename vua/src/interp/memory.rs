@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use core::fmt::{self, Display, Formatter};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
@@ -33,6 +34,37 @@ enum Content {
     Struct(Gc<StructType>),
     /// A fixed array: the code of its elements, their type, how many.
     Elements(u8, Option<Gc<StructType>>, usize),
+}
+
+/// What messages call an element or a field.
+#[derive(Clone, Copy)]
+pub(crate) enum What {
+    /// The element of this index.
+    Element(i64),
+    /// The field of this number.
+    Field(Gc<StructType>, usize),
+}
+
+impl Display for What {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Element(i) => write!(f, "element {i}"),
+            What::Field(of, field) => write!(f, "field '{}'", of.info().fields[*field].name),
+        }
+    }
+}
+
+/// Where an element or a field lies.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// Its address.
+    pub(crate) at: *mut u8,
+    /// Which scalar it is; `None` if it is an embedded struct or array.
+    pub(crate) kind: Option<Scalar>,
+    /// The object whose memory it is in.
+    pub(crate) root: NonNull<Header>,
+    /// What messages call it.
+    pub(crate) what: What,
 }
 
 /// The name of an array's type.
@@ -196,6 +228,43 @@ impl Core {
                 (scalar, _) => Content::Scalar(scalar.unwrap_or(Scalar::U8)),
             },
         ))
+    }
+
+    /// Where the scalar is that `object[key]` of an array or struct names, which kind it is, which object's memory it is in, and what messages call it; without
+    /// a kind, it is an embedded struct or array. To be used before the next safepoint.
+    pub(crate) fn scalar_place(&self, object: Value, key: Value) -> Result<Place, Leave> {
+        let (at, content, root, what) = if let Some(array) = Gc::<Array>::from_value(object) {
+            let Some(i) = key.as_number().and_then(Number::to_integer) else {
+                return fail(self.no_field(&array_name(array), key));
+            };
+            let (at, content) = self.element(array, i)?;
+            (at, content, array.root(), What::Element(i))
+        } else {
+            let Some(it) = Gc::<Struct>::from_value(object) else {
+                return fail("attempt to index an unknown object".into());
+            };
+            let of = it.of();
+            let Some(field) = of.field(key) else {
+                return fail(self.no_field(&of.info().name, key));
+            };
+            let Some(data) = it.data() else {
+                return fail(RELEASED.into());
+            };
+            let (offset, content) = content_of(of, field);
+            // SAFETY: the field lies in the struct.
+            let at = unsafe { data.add(offset) };
+            (at, content, it.root(), What::Field(of, field))
+        };
+        let kind = match content {
+            Content::Scalar(kind) => Some(kind),
+            Content::Struct(_) | Content::Elements(..) => None,
+        };
+        Ok(Place {
+            at,
+            kind,
+            root,
+            what,
+        })
     }
 
     /// The value of what lies at `at`, in the memory of `root`.

@@ -11,6 +11,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt::Display;
+use core::ptr::NonNull;
 
 use smp::platform::Platform;
 
@@ -18,11 +19,11 @@ use super::core_state::Core;
 use super::dispatch::{get, put};
 use super::frame::Frame;
 use super::index::{self, Stored};
-use super::memory::Found;
+use super::memory::{Found, Place};
 use super::operate::text_of;
 use super::throw::Leave;
 use crate::engine::{Engine, Metamethod};
-use crate::heap::{LocalHeap, NeedMemory};
+use crate::heap::{Header, LocalHeap, NeedMemory};
 use crate::memory::{Array, Struct};
 use crate::number::{self, Number};
 use crate::object::{Gc, Str};
@@ -516,6 +517,20 @@ impl Call<'_> {
     /// What freezing and the collector ask of a change to an array.
     pub(crate) fn before_memory_store(&mut self, array: Gc<Array>) -> Result<(), Throw> {
         Self::leave(self.core.before_memory_store(array.root(), array.value()))
+    }
+
+    /// Where the element or field `object[key]` of an array or struct lies. To be used before the next safepoint.
+    pub(crate) fn memory_place(&self, object: Value, key: Value) -> Result<Place, Throw> {
+        Self::leave(self.core.scalar_place(object, key))
+    }
+
+    /// What freezing and the collector ask of a store through `holder` into the memory of `root`.
+    pub(crate) fn before_store_at(
+        &mut self,
+        root: NonNull<Header>,
+        holder: Value,
+    ) -> Result<(), Throw> {
+        Self::leave(self.core.before_memory_store(root, holder))
     }
 
     /// A value's metatable.

@@ -230,6 +230,81 @@ pub unsafe fn store_ref(at: *mut u8, value: Value) {
     unsafe { AtomicU64::from_ptr(at.cast()).store(value.to_bits(), Ordering::Release) }
 }
 
+/// A native-endian number or `ref` of 4 or 8 bytes at a multiple of its size, as its bits: what can be read and written as one in the order of all atomics.
+#[derive(Clone, Copy, Debug)]
+pub struct Word {
+    kind: Scalar,
+    at: *mut u8,
+}
+
+impl Word {
+    /// The word at `at`; why there is none, if a `kind` that lies there is no such thing.
+    ///
+    /// # Safety
+    /// One of that kind lies there in memory of an object of the heap, until the word was last used.
+    pub unsafe fn new(kind: Scalar, at: *mut u8) -> Result<Word, &'static str> {
+        use Scalar::{F32, F32be, F64, F64be, I32, I32be, I64, I64be, Ref, Reg, U32, U32be, U64};
+        match kind {
+            U32 | I32 | U64 | I64 | Reg | F32 | F64 | Ref => {
+                if (at as usize).is_multiple_of(kind.size()) {
+                    Ok(Word { kind, at })
+                } else {
+                    Err("is not aligned")
+                }
+            }
+            U32be | I32be | Scalar::U64be | I64be | F32be | F64be => {
+                Err("is not in the machine's byte order")
+            }
+            _ => Err("has neither 4 nor 8 bytes"),
+        }
+    }
+
+    /// Which kind it is.
+    pub fn kind(self) -> Scalar {
+        self.kind
+    }
+
+    /// Its bits.
+    pub fn load(self) -> u64 {
+        // SAFETY: as the maker said, and it is aligned.
+        unsafe {
+            match self.kind.size() {
+                4 => AtomicU32::from_ptr(self.at.cast())
+                    .load(Ordering::SeqCst)
+                    .into(),
+                _ => AtomicU64::from_ptr(self.at.cast()).load(Ordering::SeqCst),
+            }
+        }
+    }
+
+    /// Replaces its bits, if they are `old`; gives those that are there, if not. Of 4 bytes, the low half of each counts.
+    pub fn compare_exchange(self, old: u64, new: u64) -> Result<(), u64> {
+        const ORDER: Ordering = Ordering::SeqCst;
+        // SAFETY: as for `load`.
+        unsafe {
+            match self.kind.size() {
+                4 => AtomicU32::from_ptr(self.at.cast())
+                    .compare_exchange(old as u32, new as u32, ORDER, ORDER)
+                    .map_or_else(|found| Err(found.into()), |_| Ok(())),
+                _ => AtomicU64::from_ptr(self.at.cast())
+                    .compare_exchange(old, new, ORDER, ORDER)
+                    .map_or_else(Err, |_| Ok(())),
+            }
+        }
+    }
+
+    /// Writes its bits.
+    pub fn store(self, bits: u64) {
+        // SAFETY: as for `load`.
+        unsafe {
+            match self.kind.size() {
+                4 => AtomicU32::from_ptr(self.at.cast()).store(bits as u32, Ordering::SeqCst),
+                _ => AtomicU64::from_ptr(self.at.cast()).store(bits, Ordering::SeqCst),
+            }
+        }
+    }
+}
+
 /// Copies bytes that others may be writing or reading; the ranges may overlap.
 ///
 /// # Safety

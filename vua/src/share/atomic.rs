@@ -1,4 +1,4 @@
-//! `atomic`: read-modify-writes on fields of tables, in one order that all tasks agree on.
+//! `atomic`: read-modify-writes on fields of tables, in one order that all tasks agree on. Those on arrays and structs are in [`place`](super::place).
 //!
 //! Metamethods are not asked. A key among the nodes of a table that is growing makes the step wait like any store.
 
@@ -15,6 +15,8 @@ use crate::object::Gc;
 use crate::table::{SetError, SlotRef, Table};
 use crate::task::WaitFor;
 use crate::value::Value;
+
+use super::place;
 
 /// Defines the library.
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
@@ -124,6 +126,9 @@ pub(super) fn sum(call: &mut Call<'_>, x: Number, y: Number) -> Result<Value, Th
 
 /// `atomic.add(t, k, n)`: adds to a number.
 fn add(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if place::is_memory(call) {
+        return place::add(call);
+    }
     let amount = call.any_number_argument(2)?;
     modify(call, "number", |call, old| match old.as_number() {
         Some(now) => sum(call, now, amount).map(Some),
@@ -133,6 +138,9 @@ fn add(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 /// The smaller or larger of the number in the slot and the argument.
 fn extreme(call: &mut Call<'_>, replaces: fn(Number, Number) -> bool) -> Result<Next, Throw> {
+    if place::is_memory(call) {
+        return place::extreme(call, replaces);
+    }
     let amount = call.any_number_argument(2)?;
     // A string that is written as a number counts as that number; what is stored is the number.
     let value = match amount {
@@ -157,6 +165,9 @@ fn max(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 fn bitwise(call: &mut Call<'_>, operation: fn(i64, i64) -> i64) -> Result<Next, Throw> {
+    if place::is_memory(call) {
+        return place::bitwise(call, operation);
+    }
     let operand = call.integer_argument(2)?;
     modify(call, "integer", |call, old| {
         match old.as_number().and_then(Number::to_integer) {
@@ -183,6 +194,9 @@ fn bxor(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 /// `atomic.load(t, k)`.
 fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if place::is_memory(call) {
+        return place::load(call);
+    }
     let table = call.table_argument(0)?;
     let key = call.any_argument(1)?;
     // A read, so it waits for no growth; in the one order of all atomics by the fence, as each change is by itself.
@@ -196,6 +210,9 @@ fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 /// `atomic.store(t, k, v)`.
 fn store(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if place::is_memory(call) {
+        return place::store(call);
+    }
     let value = publish_for_table(call, 2)?;
     slot(call, true)?.store(value);
     Ok(Next::Nothing)
@@ -203,12 +220,18 @@ fn store(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 /// `atomic.exchange(t, k, v)`: returns what was there.
 fn exchange(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if place::is_memory(call) {
+        return place::exchange(call);
+    }
     let value = publish_for_table(call, 2)?;
     Ok(Next::One(slot(call, true)?.exchange(value)))
 }
 
 /// `atomic.cas(t, k, old, new)`: whether `old` was there and `new` is now.
 fn cas(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if place::is_memory(call) {
+        return place::cas(call);
+    }
     let expected = call.any_argument(2)?;
     let value = publish_for_table(call, 3)?;
     let slot = slot(call, expected.is_nil())?;

@@ -17,6 +17,7 @@ mod freeze;
 mod map;
 mod monitor;
 mod pieces;
+mod place;
 pub(crate) mod prelude;
 mod queue;
 
