@@ -1,22 +1,27 @@
-//! `freeze`: makes a table, and the tables that it reaches through keys and values, immutable for good.
+//! `freeze`: makes a table, an array or a struct, and those that it reaches through keys, values and `ref`s, immutable for good.
 //!
-//! Freezing is a mark in each table's header, which every store looks at. A table of one task is frozen when it is marked. In a shared one a core may be between its look
+//! Freezing is a mark in each object's header, which every store looks at. Of slices, views and references to structs it is the object that owns the memory that is
+//! marked: a store through any of them looks at that one too, so what others see of the memory never changes either. An object of one task is frozen
+//! when it is marked. In a shared one a core may be between its look
 //! at the header and its store; so when all that was found is marked, the task waits for a handshake, after which no such store is under way, and looks
-//! through all of it again: whatever was stored meanwhile is found now. If that finds tables that are not marked, it is done once more, until nothing is
+//! through all of it again: whatever was stored meanwhile is found now. If that finds objects that are not marked, it is done once more, until nothing is
 //! new. Then everything reached is marked, and none of it has changed since it was last looked through.
 //!
 //! A growth that had begun goes on, since it does not change what a table holds; it is waited for before the table is looked through, and none begins in a
 //! frozen table.
 
-use crate::heap::{NeedMemory, Visit, flags};
+use core::ptr::NonNull;
+
+use crate::heap::{Header, NeedMemory, Visit, flags};
 use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
+use crate::memory::{Array, Struct, object};
 use crate::object::Gc;
-use crate::table::{self, Table};
+use crate::table;
 use crate::task::WaitFor;
-use crate::value::Value;
+use crate::value::{Tag, Value};
 
-// Slots behind the argument: the tables found, how many, which is looked through, and from where on.
+// Slots behind the argument: the objects found, how many, which is looked through, and from where on.
 const FOUND: usize = 1;
 const COUNT: usize = 2;
 const AT: usize = 3;
@@ -26,22 +31,50 @@ const BEFORE: usize = 5;
 
 const SCAN: u32 = 1;
 
+/// How many references of an array or struct are looked at between two polls.
+const SLICE: usize = 2048;
+
+/// The object to mark so that what `value` refers to is frozen; `None` if it is nothing that can be.
+fn owner(value: Value) -> Option<Value> {
+    if value.as_table().is_some() {
+        return Some(value);
+    }
+    let root = match (
+        Gc::<Array>::from_value(value),
+        Gc::<Struct>::from_value(value),
+    ) {
+        (Some(array), _) => array.root(),
+        (_, Some(it)) => it.root(),
+        _ => return None,
+    };
+    // SAFETY: a root is an array or a struct, and lives as long as what refers to its memory.
+    Some(unsafe { Value::reference(Tag::Struct, root) })
+}
+
+/// The header of a table, array or struct. The value lies in the native's frame, is reached from there, and lives.
+fn header<'a>(object: Value) -> Option<&'a Header> {
+    // SAFETY: as above.
+    object.object().map(|header| unsafe { &*header.as_ptr() })
+}
+
+fn is_marked(object: Value, flag: u8) -> bool {
+    header(object).is_some_and(|header| header.has(flag))
+}
+
 /// `freeze(t)`: gives `t`.
 fn freeze(call: &mut Call<'_>) -> Result<Next, Throw> {
     if call.state() == 0 {
-        let table = call
-            .get(0)
-            .as_table()
-            .ok_or_else(|| call.type_error(0, "table"))?;
+        let object =
+            owner(call.get(0)).ok_or_else(|| call.type_error(0, "table, array or struct"))?;
         let found = call.new_table(0, 0)?;
         call.set(FOUND, found.value());
         for (slot, value) in [(COUNT, 0), (AT, 1), (FROM, 1), (BEFORE, -1)] {
             call.set(slot, Value::small(value));
         }
-        if table.header().has(flags::FROZEN) {
-            return Ok(Next::One(table.value()));
+        if is_marked(object, flags::FROZEN) {
+            return Ok(Next::One(call.slot(0)));
         }
-        add(call, table)?;
+        add(call, object)?;
         call.advance(SCAN);
     }
     loop {
@@ -50,12 +83,7 @@ fn freeze(call: &mut Call<'_>) -> Result<Next, Throw> {
         };
         let (count, at) = (number(call, COUNT), number(call, AT));
         if at > count {
-            let shared = (1..=count).any(|i| {
-                found
-                    .get_int(i)
-                    .as_table()
-                    .is_some_and(|table| table.is_shared())
-            });
+            let shared = (1..=count).any(|i| is_marked(found.get_int(i), flags::SHARED));
             if !shared || number(call, BEFORE) == count {
                 return Ok(Next::One(call.slot(0)));
             }
@@ -66,9 +94,7 @@ fn freeze(call: &mut Call<'_>) -> Result<Next, Throw> {
                 state: SCAN,
             });
         }
-        if let Some(table) = found.get_int(at).as_table() {
-            look_through(call, table)?;
-        }
+        look_through(call, found.get_int(at))?;
         keep(call, FROM, 1)?;
         keep(call, AT, at + 1)?;
     }
@@ -84,30 +110,54 @@ fn keep(call: &mut Call<'_>, slot: usize, number: i64) -> Result<(), Throw> {
     Ok(())
 }
 
-/// Marks a table and notes it among those found.
-fn add(call: &mut Call<'_>, table: Gc<Table>) -> Result<(), Throw> {
+/// Marks an object and notes it among those found.
+fn add(call: &mut Call<'_>, object: Value) -> Result<(), Throw> {
     let count = number(call, COUNT) + 1;
     let (key, list) = (call.integer(count)?, call.slot(FOUND));
     if let Some(list) = list.as_table() {
         // The list is this task's own, so the store waits for nobody.
-        call.store(list, key, table.value())?;
+        call.store(list, key, object)?;
     }
     call.set(COUNT, key);
-    table.header().set_flags(flags::FROZEN);
+    if let Some(header) = header(object) {
+        header.set_flags(flags::FROZEN);
+    }
     Ok(())
 }
 
-/// Adds the tables to which a table refers and which are not marked.
-fn look_through(call: &mut Call<'_>, table: Gc<Table>) -> Result<(), Throw> {
+/// Visits what an object refers to from a position on, as [`table::children`] does.
+fn children(object: Value, from: usize, visit: &mut impl FnMut(Value) -> Visit) -> Option<usize> {
+    if let Some(table) = object.as_table() {
+        return table::children(table, from, visit);
+    }
+    let header: NonNull<Header> = object.object()?;
+    let mut seen = 0;
+    // SAFETY: the object lives, and is an array or a struct. Others that still store into it do so as one, and memory that they release stays
+    // until the next safepoint.
+    unsafe {
+        object::children(header, from, &mut |value| {
+            seen += 1;
+            match visit(value) {
+                Visit::On if seen >= SLICE => Visit::StopAfter,
+                next => next,
+            }
+        })
+    }
+}
+
+/// Adds the objects to which one refers and which are not marked.
+fn look_through(call: &mut Call<'_>, object: Value) -> Result<(), Throw> {
     loop {
-        if table.header().has(flags::GROWING) {
+        if let Some(table) = object.as_table()
+            && table.header().has(flags::GROWING)
+        {
             return Err(Throw::Wait(WaitFor::Growth(table)));
         }
         let mut next = None;
         let from = number(call, FROM) as usize;
-        // Position 0 is the metatable, which stays as it is.
-        let rest = table::children(table, from, &mut |value| match value.as_table() {
-            Some(child) if !child.header().has(flags::FROZEN) => {
+        // Position 0 is the metatable, or the type, which stays as it is.
+        let rest = children(object, from, &mut |value| match owner(value) {
+            Some(child) if !is_marked(child, flags::FROZEN) => {
                 next = Some(child);
                 Visit::StopAfter
             }
