@@ -69,15 +69,7 @@ impl Parser<'_> {
         let name = self.name()?;
         // A field of this name has a colon behind it.
         if self.at_word("from") && *self.look_ahead() != Token::Colon {
-            self.report(
-                self.current.position,
-                "structs of other modules are not supported".to_string(),
-            );
-            self.advance();
-            if matches!(self.token(), Token::String(_)) {
-                self.advance();
-            }
-            return Err(Failed);
+            return self.struct_of_a_module(&name);
         }
         let packed = self.at_word("packed") && *self.look_ahead() != Token::Colon;
         if packed {
@@ -131,6 +123,21 @@ impl Parser<'_> {
         declared.attribute = Attribute::Const;
         self.activate(variable)?;
         Ok(StatementKind::Struct(variable, index))
+    }
+
+    /// `struct Name "from" "module"`, of which only the form is checked.
+    fn struct_of_a_module(&mut self, name: &str) -> Parsed<StatementKind> {
+        let position = self.advance().position;
+        let Token::String(module) = self.token() else {
+            return self.fail_near("the name of a module, a string, expected");
+        };
+        let module = alloc::string::String::from_utf8_lossy(module).into_owned();
+        let message = format!(
+            "structs of other modules are not supported yet (struct '{name}' of module '{module}')"
+        );
+        self.report(position, message);
+        self.advance();
+        Err(Failed)
     }
 
     fn expect_struct_end(&mut self, position: Position) -> Parsed<()> {
