@@ -412,6 +412,14 @@ fn tasks_wait_and_are_cancelled_under_collections_and_failing_allocations() {
         ),
         ("tasks/scope", &["--workers", "2", "--gc-stress"]),
         ("tasks/deadlock", &["--workers", "4", "--gc-stress"]),
+        (
+            "tasks/parallel_pairs",
+            &["--workers", "4", "--fail-allocations", "20"],
+        ),
+        (
+            "tasks/parallel_pairs",
+            &["--workers", "2", "--fail-allocations", "3"],
+        ),
         ("sharing/waiting", &["--workers", "2", "--gc-stress"]),
         (
             "sharing/mutex",

@@ -59,6 +59,13 @@ pub(crate) fn open(builder: &mut Builder<'_>) -> Result<Prelude, NeedMemory> {
     builder.define(
         environment,
         "",
+        "add",
+        crate::task::scope::spawn_unless_failed,
+        &[],
+    )?;
+    builder.define(
+        environment,
+        "",
         "await",
         crate::task::join::wait_quietly,
         &[],

@@ -48,6 +48,15 @@ fn spawn(call: &mut Call<'_>) -> Result<Next, Throw> {
     start(call, 1, Some(scope))
 }
 
+/// Adds a task as `s:spawn` does, unless the scope has failed or was cancelled, which may come at any moment: then false. What ended the scope is told by who leaves it.
+pub(crate) fn spawn_unless_failed(call: &mut Call<'_>) -> Result<Next, Throw> {
+    let scope = scope_argument(call)?;
+    if scope.has_failed() {
+        return Ok(Next::One(Value::FALSE));
+    }
+    start(call, 1, Some(scope))
+}
+
 /// `s:join()`: waits for all tasks of the scope, and raises the error of the earliest that failed.
 fn join(call: &mut Call<'_>) -> Result<Next, Throw> {
     let scope = scope_argument(call)?;
