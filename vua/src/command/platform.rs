@@ -233,13 +233,17 @@ impl Host {
                 self.wanted.wait(0, None);
             }
             let ready = match self.lines.get() {
+                // It ends the request itself, at the moment when the line is there.
                 Some(lines) => {
-                    lines.edit();
+                    lines.edit(&self.wanted.0);
                     true
                 }
-                None => poll_input(-1),
+                None => {
+                    let ready = poll_input(-1);
+                    self.wanted.0.store(0, Ordering::Release);
+                    ready
+                }
             };
-            self.wanted.0.store(0, Ordering::Release);
             if ready && let Some(events) = self.events.get() {
                 events.input_arrived();
             }
@@ -408,8 +412,11 @@ impl Platform for Host {
             Input::Pending
         };
         if let Some(lines) = self.lines.get() {
-            return match lines.take(buffer) {
-                None => wait(),
+            return match lines.take(buffer, &self.wanted.0) {
+                None => {
+                    self.wanted.wake();
+                    Input::Pending
+                }
                 Some(0) => Input::End,
                 Some(count) => Input::Bytes(count),
             };

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustyline::DefaultEditor;
@@ -113,39 +113,57 @@ impl Lines {
     }
 
     /// Puts what was typed into `buffer`: `None` if nothing is there, 0 at the end of the input.
-    pub fn take(&self, buffer: &mut [u8]) -> Option<usize> {
+    ///
+    /// With `None`, `wanted` is 1: a line is asked for. It is 0 from the moment at which a line is there (see [`add`](Self::add)). Both happen
+    /// with what was typed locked, so that who asks while the line comes does not leave a request behind that nobody waits for: the editor
+    /// would begin the next line before its prompt is printed.
+    pub fn take(&self, buffer: &mut [u8], wanted: &AtomicU32) -> Option<usize> {
         let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
         let count = typed.bytes.len().min(buffer.len());
         if count == 0 {
-            return typed.ended.then_some(0);
+            if typed.ended {
+                return Some(0);
+            }
+            wanted.store(1, Ordering::Release);
+            return None;
         }
         buffer[..count].copy_from_slice(&typed.bytes[..count]);
         typed.bytes.drain(..count);
         Some(count)
     }
 
-    /// Lets the person type a line.
-    pub fn edit(&self) {
+    /// Adds a line that was typed, or the end of the input: what was `wanted` is there.
+    fn add(&self, line: Option<&str>, wanted: &AtomicU32) {
+        let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
+        match line {
+            Some(line) => {
+                typed.bytes.extend_from_slice(line.as_bytes());
+                typed.bytes.push(b'\n');
+            }
+            None => typed.ended = true,
+        }
+        wanted.store(0, Ordering::Release);
+    }
+
+    /// Lets the person type the line that is `wanted`.
+    pub fn edit(&self, wanted: &AtomicU32) {
         let prompt =
             std::mem::take(&mut *self.prompt.lock().unwrap_or_else(PoisonError::into_inner));
         let mut editor = self.editor.lock().unwrap_or_else(PoisonError::into_inner);
         let (editor, file) = &mut *editor;
-        let line = editor.readline(&prompt);
-        let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
-        match line {
+        match editor.readline(&prompt) {
             Ok(line) => {
-                typed.bytes.extend_from_slice(line.as_bytes());
-                typed.bytes.push(b'\n');
                 if let Some(file) = file {
                     // A history that cannot be kept is no reason to stop.
                     _ = editor.save_history(file);
                 }
+                self.add(Some(&line), wanted);
             }
             Err(ReadlineError::Interrupted) => {
                 interrupt();
-                typed.bytes.push(b'\n');
+                self.add(Some(""), wanted);
             }
-            Err(_) => typed.ended = true,
+            Err(_) => self.add(None, wanted),
         }
     }
 }
@@ -178,13 +196,38 @@ mod tests {
     fn what_was_typed_is_taken_in_pieces() {
         let lines = lines();
         let mut buffer = [0; 3];
-        assert_eq!(lines.take(&mut buffer), None);
-        lines.typed.lock().unwrap().bytes.extend_from_slice(b"abcd");
-        assert_eq!(lines.take(&mut buffer), Some(3));
-        assert_eq!(&buffer, b"abc");
-        assert_eq!(lines.take(&mut buffer), Some(1));
-        assert_eq!(lines.take(&mut buffer), None);
-        lines.typed.lock().unwrap().ended = true;
-        assert_eq!(lines.take(&mut buffer), Some(0));
+        let wanted = AtomicU32::new(0);
+        let mut take = || {
+            lines
+                .take(&mut buffer, &wanted)
+                .map(|n| buffer[..n].to_vec())
+        };
+        assert_eq!(take(), None);
+        lines.add(Some("abc"), &wanted);
+        assert_eq!(take().as_deref(), Some(b"abc".as_slice()));
+        assert_eq!(take().as_deref(), Some(b"\n".as_slice()));
+        assert_eq!(take(), None);
+        lines.add(None, &wanted);
+        assert_eq!(take().as_deref(), Some(b"".as_slice()));
+    }
+
+    #[test]
+    fn a_line_is_wanted_until_it_is_there_however_often_it_was_asked_for() {
+        let lines = lines();
+        let mut buffer = [0; 16];
+        let wanted = AtomicU32::new(0);
+        let is_wanted = || wanted.load(Ordering::Relaxed) == 1;
+        assert_eq!(lines.take(&mut buffer, &wanted), None);
+        assert_eq!(lines.take(&mut buffer, &wanted), None);
+        assert!(is_wanted());
+        lines.add(Some("a"), &wanted);
+        assert!(!is_wanted());
+        assert_eq!(lines.take(&mut buffer, &wanted), Some(2));
+        assert!(!is_wanted());
+        assert_eq!(lines.take(&mut buffer, &wanted), None);
+        assert!(is_wanted());
+        lines.add(None, &wanted);
+        assert_eq!(lines.take(&mut buffer, &wanted), Some(0));
+        assert!(!is_wanted());
     }
 }
