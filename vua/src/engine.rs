@@ -188,7 +188,8 @@ pub struct Engine {
     held_text: Value,
     /// The library's functions that are written in Vua.
     prelude: Prelude,
-    input: AtomicBool,
+    /// How often input has arrived.
+    arrivals: AtomicU64,
     /// How often tasks that waited for input were woken.
     input_wakes: AtomicU64,
     /// Tasks that failed, for the report at the end.
@@ -316,7 +317,7 @@ impl Engine {
             cancelled_text,
             held_text,
             prelude,
-            input: AtomicBool::new(false),
+            arrivals: AtomicU64::new(0),
             input_wakes: AtomicU64::new(0),
             failed: Lock::new(Vec::new()),
             retired: Lock::new(Vec::new()),
@@ -488,6 +489,11 @@ impl Engine {
             .flush(&|bytes| self.platform.write(Stream::Output, bytes));
     }
 
+    /// Whether a core is writing out what the program has printed.
+    pub(crate) fn is_printing(&self) -> bool {
+        self.output.is_writing()
+    }
+
     /// Writes to standard error, after what was printed before.
     pub(crate) fn write_error(&self, bytes: &[u8]) {
         self.flush_output();
@@ -575,7 +581,7 @@ impl Engine {
 
     /// Tells that input has arrived or ended. Lock-free; callable from interrupt handlers.
     pub fn input_arrived(&self) {
-        self.input.store(true, Ordering::Release);
+        self.arrivals.fetch_add(1, Ordering::SeqCst);
         self.scheduler.safepoints().post(0, INPUT);
     }
 
@@ -894,9 +900,18 @@ impl Engine {
         }
     }
 
-    pub(crate) fn add_reader(&self, task: Gc<Task>) {
+    /// How often input has arrived. A task that finds none waits for this number to change.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::SeqCst)
+    }
+
+    /// Lists a task that found no input after `arrivals`.
+    ///
+    /// Input that arrives is counted, then the list is gone through: whoever lists itself too late for that finds another count.
+    pub(crate) fn add_reader(&self, task: Gc<Task>, arrivals: u64) {
         self.readers.lock().push(task);
-        if self.input.load(Ordering::Acquire) {
+        fence(Ordering::SeqCst);
+        if self.arrivals() != arrivals {
             self.wake_readers();
         }
     }
@@ -918,7 +933,6 @@ impl Engine {
 
     /// Makes the tasks that wait for input look again.
     pub(crate) fn wake_readers(&self) {
-        self.input.store(false, Ordering::Release);
         self.input_wakes.fetch_add(1, Ordering::SeqCst);
         let mut readers = self.readers.lock();
         // Under the lock: a task whose wait was ended otherwise takes itself off before it goes on.

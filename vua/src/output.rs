@@ -110,6 +110,11 @@ impl Output {
         }
     }
 
+    /// Whether a core is writing: then [`flush`](Self::flush) may have left bytes to it.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.state.lock().writing
+    }
+
     #[cold]
     fn flush_filled(&self, sink: Sink<'_>) {
         let mut state = self.state.lock();
@@ -180,6 +185,30 @@ mod tests {
         output.set_immediate(true);
         assert_eq!(output.append(&sink, b"d"), Appended::More);
         assert_eq!(written.lock().unwrap().last(), Some(&b'd'));
+    }
+
+    #[test]
+    fn who_flushes_sees_that_another_core_is_writing() {
+        let output = Output::new();
+        let nested = |bytes: &[u8]| {
+            assert_eq!(bytes, b"a");
+            assert_eq!(output.append(&|_| unreachable!(), b"b"), Appended::First);
+            // What was appended is left to the core that writes, which is not done.
+            output.flush(&|_| unreachable!());
+            assert!(output.is_writing());
+        };
+        let first = core::cell::Cell::new(true);
+        let sink = core::cell::Cell::new(Vec::new());
+        assert_eq!(output.append(&|_| unreachable!(), b"a"), Appended::First);
+        output.flush(&|bytes| {
+            if first.replace(false) {
+                nested(bytes);
+            } else {
+                sink.set(bytes.to_vec());
+            }
+        });
+        assert!(!output.is_writing());
+        assert_eq!(sink.take(), b"b");
     }
 
     #[test]

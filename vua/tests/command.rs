@@ -324,6 +324,34 @@ print(#string.rep("x", 1 << 20))
 }
 
 #[test]
+fn a_reader_misses_no_line() {
+    // Each line is written when the one before has come back, so that a wake-up that is missed is never made up for.
+    let place = Place::new(
+        "echo",
+        r#"
+for line in io.lines() do
+  io.write(line, "\n")
+  io.stdout:flush()
+end
+"#,
+    );
+    let mut vua = place
+        .vua(&["run", "--workers", "2", "program.vua"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = vua.stdin.take().unwrap();
+    let mut output = BufReader::new(vua.stdout.take().unwrap()).lines();
+    for i in 0..5000 {
+        writeln!(input, "{i}").unwrap();
+        assert_eq!(output.next().unwrap().unwrap(), i.to_string());
+    }
+    drop(input);
+    assert!(vua.wait().unwrap().success());
+}
+
+#[test]
 fn what_the_compiler_takes_counts() {
     let place = Place::new(
         "memory-of-code",

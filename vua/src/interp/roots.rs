@@ -348,7 +348,7 @@ unsafe fn mark_wait(wait: Option<WaitFor>, marker: &mut Marker<'_>) {
             Some(WaitFor::Queue(queue, _, _)) => marker.object(queue.header_ptr()),
             Some(
                 WaitFor::Module(_)
-                | WaitFor::Input
+                | WaitFor::Input(_)
                 | WaitFor::Finalized
                 | WaitFor::Finalizers
                 | WaitFor::Time(_)

@@ -100,7 +100,7 @@ pub(crate) fn described(engine: &Engine, task: Gc<Task>) -> Wait {
         Some(WaitFor::Queue(_, End::Push, _)) => "room in a queue".into(),
         Some(WaitFor::Queue(_, End::Pop, _)) => "a value from a queue".into(),
         Some(WaitFor::Module(_)) => "a module that another task loads".into(),
-        Some(WaitFor::Input) => "input".into(),
+        Some(WaitFor::Input(_)) => "input".into(),
         Some(WaitFor::Time(_)) => "a moment".into(),
         Some(WaitFor::Finalized | WaitFor::Finalizers) => "finalizers".into(),
         Some(WaitFor::Growth(_) | WaitFor::Handshake(_) | WaitFor::Passed) => {

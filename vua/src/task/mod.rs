@@ -75,8 +75,8 @@ pub enum WaitFor {
     Module(u64),
     /// A handshake: that every core has passed a safepoint.
     Passed,
-    /// Standard input.
-    Input,
+    /// Standard input, of which there was none after this many arrivals.
+    Input(u64),
     /// That all finalizers have run that were due.
     Finalized,
     /// Objects to finalize: the task that does that.

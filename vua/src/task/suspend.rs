@@ -129,8 +129,8 @@ impl Core {
             WaitFor::Monitor(monitor, want) => monitor.enter(engine, task, want),
             WaitFor::Queue(queue, end, _) => queue.enter(task, end),
             WaitFor::Module(load) => engine.loads().add_waiter(load, task),
-            WaitFor::Input => {
-                engine.add_reader(task);
+            WaitFor::Input(arrivals) => {
+                engine.add_reader(task, arrivals);
                 true
             }
             WaitFor::Finalized => engine.await_finalizers(task),
@@ -166,7 +166,7 @@ impl Core {
                 WaitFor::Monitor(monitor, want) => monitor.leave(self.engine, task, want),
                 WaitFor::Queue(queue, end, _) => queue.leave(task, end),
                 WaitFor::Module(_) => self.engine.loads().remove_waiter(task),
-                WaitFor::Input => self.engine.remove_reader(task),
+                WaitFor::Input(_) => self.engine.remove_reader(task),
                 WaitFor::Finalized => self.engine.forget_finalizers(task),
                 _ => {}
             }

@@ -286,6 +286,10 @@ fn file_end(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn flush(call: &mut Call<'_>, file: Value, stream: &Shared) -> Result<Next, Throw> {
     if stream.lock().kind() == Kind::Output(smp::platform::Stream::Output) {
         call.engine().flush_output();
+        // What another core is writing may be this task's, which relies on it when `flush` has returned.
+        while call.engine().is_printing() {
+            call.poll()?;
+        }
     }
     let flushed = stream.lock().flush(call.platform());
     match flushed {
@@ -533,6 +537,8 @@ fn read(
             let format = call.slot(from + done);
             want(call, format, from + done)?
         };
+        // Counted before the look, so that what arrives after it is not missed.
+        let arrivals = call.engine().arrivals();
         match take(call, stream, want, at + done)? {
             Taken::Value(value) => {
                 call.set(at + done, value);
@@ -546,7 +552,7 @@ fn read(
             }
             Taken::Wait => {
                 return Ok(Next::Wait {
-                    until: WaitFor::Input,
+                    until: WaitFor::Input(arrivals),
                     state: 1,
                 });
             }
