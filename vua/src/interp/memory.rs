@@ -160,6 +160,8 @@ impl Core {
             let Some(i) = key.as_number().and_then(Number::to_integer) else {
                 return fail(self.no_field(&array_name(array), key));
             };
+            let (_, content) = self.element(array, i)?;
+            self.publish_stored(content, array.root(), value)?;
             let (at, content) = self.element(array, i)?;
             let what = || format!("element {i}");
             self.store(content, at, array.root(), object, value, &what)?;
@@ -174,10 +176,11 @@ impl Core {
                 }
                 return fail(self.no_field(&of.info().name, key));
             };
+            let (offset, content) = content_of(of, field);
+            self.publish_stored(content, it.root(), value)?;
             let Some(data) = it.data() else {
                 return fail(RELEASED.into());
             };
-            let (offset, content) = content_of(of, field);
             // SAFETY: the field lies in the struct.
             let at = unsafe { data.add(offset) };
             let what = || format!("field '{}'", of.info().fields[field].name);
@@ -332,7 +335,36 @@ impl Core {
         Ok(())
     }
 
-    /// Stores a value where `content` lies.
+    /// Publishes what a store of `value` over `content` brings into the memory of `root`, if others can see that memory.
+    ///
+    /// That may pause, and in the pause another task can release or freeze the memory, or release the source: the caller finds the place of the store, and looks at
+    /// its header, after it.
+    fn publish_stored(
+        &mut self,
+        content: Content,
+        root: NonNull<Header>,
+        value: Value,
+    ) -> Result<(), Leave> {
+        // SAFETY: the holder of the place is in the frame, and keeps its root.
+        if !unsafe { root.as_ref() }.has(flags::SHARED) {
+            return Ok(());
+        }
+        match content {
+            Content::Scalar(Scalar::Ref) => self.publish(value)?,
+            Content::Scalar(_) => {}
+            // Memory that is this task's own does not change meanwhile; in what others see all references are public.
+            Content::Struct(_) | Content::Elements(..) => {
+                let mut i = 0;
+                while let Some(reference) = copied_reference(value, i) {
+                    self.publish(reference)?;
+                    i += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a value where `content` lies. What it refers to is [published](Self::publish_stored).
     fn store(
         &mut self,
         content: Content,
@@ -345,7 +377,7 @@ impl Core {
         self.before_memory_store(root, holder)?;
         match content {
             // SAFETY: such a thing lies there.
-            Content::Scalar(kind) => unsafe { self.store_scalar(kind, at, root, value, what) },
+            Content::Scalar(kind) => unsafe { self.store_scalar(kind, at, value, what) },
             Content::Struct(of) => {
                 let source = Gc::<Struct>::from_value(value).filter(|it| it.of() == of);
                 let Some(source) = source else {
@@ -356,7 +388,7 @@ impl Core {
                         described(self, value)
                     ));
                 };
-                self.copy_struct(source, at, root)
+                self.copy_struct(source, at)
             }
             Content::Elements(code, of, count) => {
                 let source = Gc::<Array>::from_value(value).filter(|array| {
@@ -369,68 +401,31 @@ impl Core {
                         described(self, value)
                     ));
                 };
-                let (from, bytes) = (source.data(), count * source.stride());
-                if has_references(code, of) {
-                    let each: &[u32] = of.map_or(&[0], |of| &of.info().refs);
-                    self.publish_references(from, root, count, source.stride(), each)?;
-                }
                 // SAFETY: both have that many bytes.
-                unsafe { scalar::copy_bytes(from, at, bytes) };
+                unsafe { scalar::copy_bytes(source.data(), at, count * source.stride()) };
                 Ok(())
             }
         }
     }
 
-    /// Copies a struct to `to`, in the memory of `root`, which may be stored into.
-    pub(crate) fn copy_struct(
-        &mut self,
-        source: Gc<Struct>,
-        to: *mut u8,
-        root: NonNull<Header>,
-    ) -> Result<(), Leave> {
+    /// Copies a struct to `to`, memory that may be stored into. If others can see it, what the struct refers to is public.
+    pub(crate) fn copy_struct(&mut self, source: Gc<Struct>, to: *mut u8) -> Result<(), Leave> {
         let Some(from) = source.data() else {
             return fail(RELEASED.into());
         };
-        let info = source.of().info();
-        self.publish_references(from, root, 1, info.size, &info.refs)?;
         // SAFETY: both have that many bytes.
-        unsafe { scalar::copy_bytes(from, to, info.size) };
+        unsafe { scalar::copy_bytes(from, to, source.of().info().size) };
         Ok(())
     }
 
-    /// Publishes the references in memory that is about to be copied to where other tasks may see them.
-    fn publish_references(
-        &mut self,
-        from: *mut u8,
-        root: NonNull<Header>,
-        count: usize,
-        stride: usize,
-        refs: &[u32],
-    ) -> Result<(), Leave> {
-        // SAFETY: the root lives, and the references lie there.
-        unsafe {
-            if !root.as_ref().has(flags::SHARED) {
-                return Ok(());
-            }
-            for i in 0..count {
-                for &offset in refs {
-                    let value = scalar::load_ref(from.add(i * stride + offset as usize));
-                    self.publish(value)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Stores a value as a scalar, in the memory of `root`, which may be stored into.
+    /// Stores a value as a scalar.
     ///
     /// # Safety
-    /// One of that kind lies at `at`.
-    pub(crate) unsafe fn store_scalar(
+    /// One of that kind lies at `at`, in memory that may be stored into; if others can see it, the value is public.
+    unsafe fn store_scalar(
         &mut self,
         kind: Scalar,
         at: *mut u8,
-        root: NonNull<Header>,
         value: Value,
         what: &dyn Fn() -> String,
     ) -> Result<(), Leave> {
@@ -445,12 +440,7 @@ impl Core {
         // SAFETY: as the caller says.
         unsafe {
             match kind {
-                Scalar::Ref => {
-                    if root.as_ref().has(flags::SHARED) {
-                        self.publish(value)?;
-                    }
-                    scalar::store_ref(at, value);
-                }
+                Scalar::Ref => scalar::store_ref(at, value),
                 Scalar::Bool => match value.as_boolean() {
                     Some(b) => scalar::store_bool(at, b),
                     None => return wrong(self, "boolean"),
@@ -474,6 +464,30 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Reference `i` of those in the memory of a struct or array, while there are so many.
+fn copied_reference(source: Value, i: usize) -> Option<Value> {
+    let at = if let Some(it) = Gc::<Struct>::from_value(source) {
+        let offset = *it.of().info().refs.get(i)? as usize;
+        // SAFETY: the reference lies in the struct.
+        unsafe { it.data()?.add(offset) }
+    } else {
+        let array = Gc::<Array>::from_value(source)?;
+        if !has_references(array.code(), array.of()) {
+            return None;
+        }
+        let of = array.of();
+        let each: &[u32] = of.as_ref().map_or(&[0], |of| &of.info().refs);
+        let (element, offset) = (i / each.len(), each[i % each.len()] as usize);
+        if element >= array.length() {
+            return None;
+        }
+        // SAFETY: the reference lies in the element, which lies in the array.
+        unsafe { array.data().add(element * array.stride() + offset) }
+    };
+    // SAFETY: a reference lies there until memory that is released is taken back, at a safepoint.
+    Some(unsafe { scalar::load_ref(at) })
 }
 
 /// Whether elements of an array refer to values.
@@ -533,7 +547,7 @@ pub(super) fn typed(vm: &mut Vm, ins: u32) -> Flow {
                 if let Some(it) = Gc::<Struct>::from_value(value) {
                     let made = Struct::new(&core.heap, it.of())?;
                     if let Some(data) = made.data() {
-                        core.copy_struct(it, data, made.root())?;
+                        core.copy_struct(it, data)?;
                     }
                     value = made.value();
                 }

@@ -491,10 +491,10 @@ impl Call<'_> {
         Self::leave(self.core.memory_set(object, key, value))
     }
 
-    /// Copies a struct into a new one.
+    /// Copies a struct into a new one, which no other task knows.
     pub(crate) fn copy_struct(&mut self, from: Gc<Struct>, to: Gc<Struct>) -> Result<(), Throw> {
         match to.data() {
-            Some(data) => Self::leave(self.core.copy_struct(from, data, to.root())),
+            Some(data) => Self::leave(self.core.copy_struct(from, data)),
             None => Ok(()),
         }
     }
