@@ -1,15 +1,20 @@
 //! PCI configuration space, through ports 0xcf8 and 0xcfc (PCI Local Bus Specification 3.0, section 3.2.2.3.2).
 //!
-//! Only what finds a device on the root bus and reads its registers and capabilities: firmware has assigned the addresses.
+//! Only what finds devices, on the root bus and behind bridges, and reads their registers and capabilities: firmware has numbered the buses
+//! and assigned the addresses.
 
 use core::ptr::NonNull;
 use x86_64::instructions::port::Port;
 
-/// A device on the root bus, function 0.
+/// A function of a device: one of the things with a configuration space of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Device number, 0 to 31.
+    /// The bus that it is on.
+    pub bus: u8,
+    /// Device number on that bus, 0 to 31.
     pub number: u8,
+    /// Function of the device, 0 to 7.
+    pub function: u8,
 }
 
 /// Vendor identifier of an absent device.
@@ -25,8 +30,19 @@ pub struct Capability {
 }
 
 impl Device {
+    /// Function 0 of a device on the root bus.
+    pub const fn on_root_bus(number: u8) -> Self {
+        Self {
+            bus: 0,
+            number,
+            function: 0,
+        }
+    }
+
     fn select(self, offset: u8) {
-        let address = 1 << 31 | u32::from(self.number) << 11 | u32::from(offset & !3);
+        let place =
+            u32::from(self.bus) << 8 | u32::from(self.number) << 3 | u32::from(self.function);
+        let address = 1 << 31 | place << 8 | u32::from(offset & !3);
         // SAFETY: the standard PC port; selecting a register changes nothing.
         unsafe { Port::<u32>::new(0xcf8).write(address) }
     }
@@ -146,3 +162,137 @@ impl Device {
 
 /// Capability identifier of MSI-X.
 const MSIX: u8 = 0x11;
+
+/// All devices that there are, bus by bus: the root bus, and those behind bridges, in the order of their numbers.
+pub fn devices() -> impl Iterator<Item = Device> {
+    walk(Device::read)
+}
+
+/// As [`devices`], with configuration space read by `read`.
+fn walk(read: impl Fn(Device, u8) -> u32) -> impl Iterator<Item = Device> {
+    // Buses that were found, and the next place to look at. A bus is looked at once, so a bridge that leads back does no harm.
+    let mut found = Buses::default();
+    let mut seen = Buses::default();
+    found.insert(0);
+    let mut place = None;
+    core::iter::from_fn(move || {
+        loop {
+            let device = match place {
+                Some(device) => device,
+                None => {
+                    let bus =
+                        (0..=u8::MAX).find(|&bus| found.contains(bus) && !seen.contains(bus))?;
+                    seen.insert(bus);
+                    Device {
+                        bus,
+                        number: 0,
+                        function: 0,
+                    }
+                }
+            };
+            let there = read(device, 0) as u16 != ABSENT;
+            // Header type: bit 7 says that there are more functions, and 1 is a bridge to another PCI bus (section 6.1).
+            let header = if there {
+                (read(device, 0x0c) >> 16) as u8
+            } else {
+                0
+            };
+            let more = device.function > 0 || header & 0x80 != 0;
+            place = if more && device.function < 7 {
+                let function = device.function + 1;
+                Some(Device { function, ..device })
+            } else {
+                (device.number < 31).then(|| Device {
+                    number: device.number + 1,
+                    function: 0,
+                    ..device
+                })
+            };
+            if there {
+                if header & 0x7f == 1 {
+                    // The secondary bus; 0 when firmware has not numbered it.
+                    found.insert((read(device, 0x18) >> 8) as u8);
+                }
+                return Some(device);
+            }
+        }
+    })
+}
+
+/// A set of bus numbers.
+#[derive(Default)]
+struct Buses([u64; 4]);
+
+impl Buses {
+    fn insert(&mut self, bus: u8) {
+        self.0[usize::from(bus / 64)] |= 1 << (bus % 64);
+    }
+
+    fn contains(&self, bus: u8) -> bool {
+        self.0[usize::from(bus / 64)] >> (bus % 64) & 1 != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    const PLAIN: u32 = 0;
+    const BRIDGE: u32 = 1;
+    const MANY: u32 = 0x80;
+
+    /// Configuration space with these devices: bus, number, function, header type, and secondary bus.
+    fn space(devices: &[(u8, u8, u8, u32, u32)]) -> impl Fn(Device, u8) -> u32 {
+        move |asked, offset| {
+            let found = devices.iter().find(|&&(bus, number, function, ..)| {
+                (asked.bus, asked.number, asked.function) == (bus, number, function)
+            });
+            match (found, offset) {
+                (None, _) => u32::MAX,
+                (Some(_), 0) => 0x1234_8086,
+                (Some(device), 0x0c) => device.3 << 16,
+                (Some(device), 0x18) => device.4 << 8,
+                _ => panic!("nothing else is read"),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn finds(devices: &[(u8, u8, u8, u32, u32)], expected: &[(u8, u8, u8)]) {
+        let found: Vec<_> = walk(space(devices))
+            .map(|device| (device.bus, device.number, device.function))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn looks_behind_bridges() {
+        finds(&[], &[]);
+        finds(
+            &[
+                (0, 31, 7, PLAIN, 0),
+                (0, 31, 0, MANY | PLAIN, 0),
+                (0, 2, 0, BRIDGE, 5),
+                (5, 0, 0, BRIDGE, 6),
+                (6, 3, 0, PLAIN, 0),
+                // Not there: function 0 says that it is the only one.
+                (6, 3, 1, PLAIN, 0),
+                (9, 0, 0, PLAIN, 0),
+            ],
+            &[(0, 2, 0), (0, 31, 0), (0, 31, 7), (5, 0, 0), (6, 3, 0)],
+        );
+    }
+
+    #[test]
+    fn a_bridge_that_leads_back_ends() {
+        finds(
+            &[
+                (0, 0, 0, BRIDGE, 255),
+                (0, 1, 0, BRIDGE, 0),
+                (255, 31, 0, BRIDGE, 255),
+            ],
+            &[(0, 0, 0), (0, 1, 0), (255, 31, 0)],
+        );
+    }
+}

@@ -27,6 +27,13 @@ pub struct Location {
     multiplier: u32,
 }
 
+impl Location {
+    /// The device.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+}
+
 /// Bytes of the common configuration structure that are used.
 pub const COMMON_BYTES: usize = 0x38;
 

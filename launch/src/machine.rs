@@ -139,7 +139,7 @@ impl Machine {
         }
         if let Some(path) = &self.files {
             command.arg("-chardev").arg(file_backend("files", path));
-            add_port(&mut command, "files", 0x12, ",vectors=0");
+            add_port(&mut command, "files", "addr=0x12,vectors=0");
         }
         // Identifiers above 254 take x2APIC mode, and interrupts from devices to them a remapping unit.
         if self.cpus > 255 {
@@ -154,12 +154,12 @@ impl Machine {
     }
 }
 
-/// A virtio port of the character device `backend`, on the PCI device number that the kernel looks at. `more` are further
-/// properties of the device; without interrupts (`vectors=0`) it only sends.
-fn add_port(command: &mut Command, backend: &str, device: u8, more: &str) {
+/// A virtio port of the character device `backend`. `place` says where the kernel looks for the device, and further properties;
+/// without interrupts (`vectors=0`) it only sends.
+fn add_port(command: &mut Command, backend: &str, place: &str) {
     // Port 0 is reserved for a console, which drops what its receiver does not take at once.
     command.arg("-device").arg(format!(
-        "virtio-serial-pci,id={backend}-bus,addr={device:#x},max_ports=2{more}"
+        "virtio-serial-pci,id={backend}-bus,max_ports=2,{place}"
     ));
     command.arg("-device").arg(format!(
         "virtserialport,bus={backend}-bus.0,nr=1,chardev={backend}"
@@ -250,7 +250,11 @@ pub fn run(machine: &Machine, run: &Run) -> io::Result<Ended> {
 
     let mut command = machine.command();
     command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "null"]);
-    add_port(&mut command, "console", 0x10, "");
+    let place = match &run.console_bus {
+        Some(bus) => format!("bus={bus}"),
+        None => "addr=0x10".to_owned(),
+    };
+    add_port(&mut command, "console", &place);
     command.arg("-chardev");
     command.arg(format!("socket,id=log,fd={}", log_end.as_raw_fd()));
     command.args(["-serial", "chardev:log"]);

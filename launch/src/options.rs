@@ -28,6 +28,7 @@ usage: scripts/run [OPTION…] [PROGRAM.vua [ARG…]]
   --verbose             show the kernel's whole log and QEMU's command line
   --append WORDS        more words for the kernel's command line
   --qemu WORDS          more arguments for QEMU
+  --console-bus BUS     put the program's console on this PCI bus, a bridge among those arguments
   --gdb                 wait for GDB before the first instruction, and say how to attach it
   --archive FILE        use this boot archive as it is (\"none\": boot without one)
 
@@ -65,6 +66,8 @@ pub struct Run {
     pub firmware: Firmware,
     /// Wait for a debugger.
     pub gdb: bool,
+    /// QEMU's name of the PCI bus that the console is on; `None`: device 0x10 of the root bus.
+    pub console_bus: Option<String>,
     /// More arguments for QEMU.
     pub qemu: Vec<String>,
     /// The boot archive to use instead of one that is packed here.
@@ -192,6 +195,7 @@ fn parse_run(mut parser: lexopt::Parser) -> Result<Command, Box<dyn Error>> {
         usb: false,
         firmware: Firmware::Bios,
         gdb: false,
+        console_bus: None,
         qemu: Vec::new(),
         boot_archive: None,
         timeout: None,
@@ -226,6 +230,7 @@ fn parse_run(mut parser: lexopt::Parser) -> Result<Command, Box<dyn Error>> {
                 }
             }
             Long("gdb") => run.gdb = true,
+            Long("console-bus") => run.console_bus = Some(parser.value()?.string()?),
             Long("qemu") => append_words(&mut run.qemu, &parser.value()?.string()?),
             Long("archive") => {
                 let file = parser.value()?;

@@ -108,3 +108,21 @@ fn lines_and_numbers_are_read() {
         "first line\n43\nlast, without an end\nnil\n"
     );
 }
+
+/// The program's console is found behind bridges: a port of PCI Express, and a bridge to a conventional bus behind one.
+#[test]
+fn the_console_may_be_behind_bridges() {
+    let port = "-device pcie-root-port,id=pcie,chassis=1";
+    let bridges = format!("{port} -device pcie-pci-bridge,id=old,bus=pcie");
+    let deeper = format!("{bridges} -device pci-bridge,id=deep,bus=old,chassis_nr=2,addr=1");
+    for (bus, arguments) in [("pcie", port), ("old", &bridges), ("deep", &deeper)] {
+        let options = ["--verbose", "--console-bus", bus, "--qemu", arguments];
+        let mut machine = machine(&options, &program("cat"), &[]);
+        let outcome = run(&mut machine, b"through a bridge\n");
+        let log = &outcome.error;
+        assert!(log.contains("virtio console at PCI "), "{bus}: {log}");
+        assert!(!log.contains("virtio console at PCI 00:"), "{bus}: {log}");
+        assert!(log.contains("program output and input"), "{bus}: {log}");
+        assert_eq!(outcome.success(), b"through a bridge\n", "{bus}");
+    }
+}

@@ -35,10 +35,10 @@ use drivers::{
 };
 use spin::Mutex;
 
-/// PCI device number of the console for the program's output.
-pub const PROGRAM_DEVICE: u8 = 0x10;
-/// PCI device number of the console for written files.
-pub const FILES_DEVICE: u8 = 0x12;
+/// The console for the program's output.
+const PROGRAM_DEVICE: pci::Device = pci::Device::on_root_bus(0x10);
+/// The console for written files.
+const FILES_DEVICE: pci::Device = pci::Device::on_root_bus(0x12);
 
 /// Frames shared with a console, as a power of two: 64 KiB.
 const SHARED_ORDER: usize = 4;
@@ -74,9 +74,17 @@ pub(crate) fn initialise() {
 
 /// Looks for virtio consoles and uses those that there are from now on.
 pub(crate) fn find_consoles() {
-    if let Some((sender, receiver)) = start_console(PROGRAM_DEVICE, true) {
+    let program = virtio::find(PROGRAM_DEVICE).or_else(|| {
+        let mut others = pci::devices().filter(|&device| device != FILES_DEVICE);
+        others.find_map(virtio::find)
+    });
+    if let Some((sender, receiver)) = program.and_then(|found| start_console(found, true)) {
+        let program = program.map_or(PROGRAM_DEVICE, |found| found.device());
         info!(
-            "virtio console: program output{}",
+            "virtio console at PCI {:02x}:{:02x}.{}: program output{}",
+            program.bus,
+            program.number,
+            program.function,
             if receiver.is_some() { " and input" } else { "" }
         );
         *OUTPUT.lock() = Some(sender);
@@ -84,15 +92,18 @@ pub(crate) fn find_consoles() {
             input::receive_from(receiver);
         }
     }
-    if let Some((sender, _)) = start_console(FILES_DEVICE, false) {
+    let files = virtio::find(FILES_DEVICE);
+    if let Some((sender, _)) = files.and_then(|found| start_console(found, false)) {
         info!("virtio console: written files");
         *ARCHIVE.lock() = Some(sender);
     }
 }
 
-fn start_console(number: u8, receives: bool) -> Option<(virtio::Sender, Option<virtio::Receiver>)> {
-    let device = pci::Device { number };
-    let location = virtio::find(device)?;
+fn start_console(
+    location: virtio::Location,
+    receives: bool,
+) -> Option<(virtio::Sender, Option<virtio::Receiver>)> {
+    let device = location.device();
     let physical = space::allocate(SHARED_ORDER)?;
     let bytes = (PAGE as usize) << SHARED_ORDER;
     let mapped = NonNull::new(direct::reach::<u8>(physical))?;
