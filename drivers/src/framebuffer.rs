@@ -97,6 +97,42 @@ impl Framebuffer {
         }
     }
 
+    /// `rgb` (red, green, blue) as a pixel, for [`fill`](Self::fill) and [`draw_shades`](Self::draw_shades).
+    pub fn pixel(&self, rgb: [u8; 3]) -> u32 {
+        self.format.pixel(rgb)
+    }
+
+    /// Fills a rectangle. What lies outside is cut off.
+    pub fn fill(&self, x: usize, y: usize, width: usize, height: usize, pixel: u32) {
+        let right = x.saturating_add(width).min(self.width);
+        for y in y..y.saturating_add(height).min(self.height) {
+            for x in x..right {
+                self.set(x, y, pixel);
+            }
+        }
+    }
+
+    /// Draws `shades` (a byte a pixel, row by row, `width` pixels a row) with the pixels that `palette` gives for each, with its
+    /// top left corner at (`x`, `y`). What lies outside is cut off.
+    pub fn draw_shades(
+        &self,
+        x: usize,
+        y: usize,
+        width: usize,
+        shades: &[u8],
+        palette: &[u32; 256],
+    ) {
+        if width == 0 || x >= self.width || y >= self.height {
+            return;
+        }
+        for (row, line) in shades.chunks(width).take(self.height - y).enumerate() {
+            for (column, &shade) in line.iter().take(self.width - x).enumerate() {
+                self.set(x + column, y + row, palette[usize::from(shade)]);
+            }
+        }
+    }
+
+    #[inline]
     fn set(&self, x: usize, y: usize, pixel: u32) {
         debug_assert!(x < self.width && y < self.height);
         let bytes = usize::from(self.format.bits_per_pixel / 8);
@@ -154,6 +190,19 @@ mod tests {
                 0, 0, 0, 0, 0, 0, 0x010203, 0x040506, 0, 0, 0x0a0b0c, 0x0d0e0f
             ]
         );
+    }
+
+    #[test]
+    fn fills_and_draws_shades() {
+        let mut memory = Vec::new();
+        let screen = surface(&mut memory, 3, 2);
+        screen.fill(1, 0, 9, 1, screen.pixel([0, 0, 7]));
+        screen.fill(0, 1, 1, usize::MAX, 5);
+        let palette = core::array::from_fn(|shade| shade as u32 * 2);
+        screen.draw_shades(1, 1, 3, &[10, 20, 30, 40, 50, 60], &palette);
+        screen.draw_shades(3, 0, 1, &[9], &palette);
+        screen.draw_shades(0, 2, 1, &[9], &palette);
+        assert_eq!(memory, [0, 7, 7, 5, 20, 40]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod apic;
 pub mod exit;
 pub mod framebuffer;
 pub mod hpet;
+pub mod keyboard;
 pub mod pci;
 pub mod pic;
 pub mod pit;

@@ -1,7 +1,7 @@
 //! How the machine ends: with a status through the exit device where there is one, else switched off as the ACPI tables say, or
 //! started anew if the command line asks for that.
 
-use crate::{console, info, time};
+use crate::{console, info, screen, time};
 use drivers::acpi::{self, Power};
 use spin::Once;
 use x86_64::instructions::{hlt, interrupts};
@@ -31,6 +31,7 @@ pub(crate) fn end(wanted: Option<End>, status: u8) -> ! {
     if wanted.is_none() {
         console::exit(status);
     }
+    screen::finish();
     match wanted {
         None | Some(End::Off) => {
             info!("switching off");
@@ -55,6 +56,7 @@ pub(crate) fn end(wanted: Option<End>, status: u8) -> ! {
         core::hint::spin_loop();
     }
     info!("halted: it is safe to switch off");
+    screen::finish();
     stay()
 }
 

@@ -135,8 +135,7 @@ pub(crate) fn boot_core(words: CommandLine) -> ! {
         });
     }
     info!("ended with status {status}");
-    // The exit device has seven bits for it. Larger ones are the engine's own (130 for a cancelled program), which whoever
-    // caused them knows.
+    // The exit device has seven bits for it. The engine's own are larger: 130 for a cancelled program, which the launcher knows from 127.
     power::end(words.end, status.clamp(0, 127) as u8)
 }
 

@@ -366,6 +366,7 @@ fn judge(
     let status = match (ending, guest) {
         (Some(Ending::Cancelled), _) => status::CANCELLED,
         (Some(Ending::OutputClosed), _) => status::OUTPUT_CLOSED,
+        (None, Some(CANCELLED_WITHIN)) => status::CANCELLED,
         // The machine may have ended at the very moment when its time was up.
         (Some(Ending::TimedOut) | None, Some(0)) if never_started([output, log], complaint) => {
             say("QEMU could not start the machine");
@@ -403,6 +404,10 @@ fn judge(
 fn never_started(ports: [&Tail; 2], complaint: &Tail) -> bool {
     complaint.has_error() && ports.iter().all(|port| port.is_empty())
 }
+
+/// What the exit device's seven bits leave of the status of a program that was cancelled at the machine's own keyboard. No program has this
+/// status by itself.
+const CANCELLED_WITHIN: u8 = 127;
 
 /// The status that the guest wrote to the debug exit device.
 fn guest_status(exit: ExitStatus) -> Option<u8> {

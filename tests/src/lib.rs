@@ -6,6 +6,7 @@
 //! fast the machine is: [`HANG_LIMIT`] only ends one that hangs.
 
 pub mod gdb;
+pub mod screen;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

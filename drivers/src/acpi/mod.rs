@@ -12,10 +12,11 @@ mod tables;
 
 use crate::apic::io::Line;
 use acpi::sdt::{
+    fadt::Fadt,
     hpet::HpetTable,
     madt::{Polarity, TriggerMode, parse_mps_inti_flags},
 };
-use layout::view;
+use layout::{padded, view};
 pub use madt::{Record, records};
 pub use power::{Power, reset_by_keyboard_controller};
 pub use tables::{Complain, Memory, Problem, Root, root_pointer};
@@ -47,6 +48,8 @@ pub struct Machine<'m> {
     pub hpet: Option<u64>,
     /// How to end the machine.
     pub power: Option<Power>,
+    /// Whether there may be a keyboard controller at the PC's ports: the FADT says so, or is too old to say.
+    pub keyboard_controller: bool,
 }
 
 impl<'m> Machine<'m> {
@@ -54,6 +57,7 @@ impl<'m> Machine<'m> {
     /// damaged is left out and complained of.
     pub fn read(rsdp: u64, memory: &'m impl Memory, complain: Complain<'_>) -> Option<Self> {
         let root = Root::find(memory, rsdp, complain)?;
+        let fadt: Option<Fadt> = root.table(memory, b"FACP", complain).map(padded);
         let mut machine = Self {
             madt: root.table(memory, b"APIC", complain),
             isa: core::array::from_fn(|irq| IsaInterrupt {
@@ -67,7 +71,12 @@ impl<'m> Machine<'m> {
                 // Address space 0 is memory.
                 .filter(|base| base.address_space == 0 && base.address != 0)
                 .map(|base| base.address),
-            power: Power::read(memory, &root, complain),
+            power: fadt.map(|fadt| Power::read(memory, fadt, complain)),
+            keyboard_controller: fadt.is_none_or(|fadt| {
+                // The flags came with ACPI 2.0, whose table is the third revision.
+                let (revision, flags) = (fadt.header.revision, fadt.iapc_boot_arch);
+                revision < 3 || flags.motherboard_implements_8042()
+            }),
         };
         if machine.madt.is_none() {
             complain(format_args!(

@@ -3,10 +3,7 @@
 //! The way off is a value for the control registers that the DSDT names, in a package `\_S5`. That is a constant in every known
 //! machine, so the package is looked for among the DSDT's bytes, and no AML is run.
 
-use super::{
-    layout::padded,
-    tables::{Complain, Memory, Root, table},
-};
+use super::tables::{Complain, Memory, table};
 use acpi::{
     address::{AddressSpace, GenericAddress},
     sdt::fadt::Fadt,
@@ -31,12 +28,7 @@ const SLEEP: u16 = 1 << 13;
 
 impl Power {
     /// Reads the FADT and the DSDT. Ways that the tables do not tell are left out.
-    pub(super) fn read<'m>(
-        memory: &'m impl Memory,
-        root: &Root<'m>,
-        complain: Complain<'_>,
-    ) -> Option<Self> {
-        let fadt: Fadt = padded(root.table(memory, b"FACP", complain)?);
+    pub(super) fn read(memory: &impl Memory, fadt: Fadt, complain: Complain<'_>) -> Self {
         let dsdt = fadt.dsdt_address().ok().and_then(|address| {
             match table(memory, address as u64, b"DSDT") {
                 Ok(table) => Some(table),
@@ -62,11 +54,11 @@ impl Power {
             .then(|| fadt.reset_register().ok().and_then(port))
             .flatten()
             .map(|port| (port, fadt.reset_value));
-        Some(Self {
+        Self {
             sleep,
             enable,
             reset,
-        })
+        }
     }
 
     /// Whether the tables say how to switch the machine off.

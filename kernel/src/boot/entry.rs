@@ -20,6 +20,7 @@ use drivers::{
     acpi::{Machine, Memory},
     apic::io::IoApic,
     hpet::Hpet,
+    keyboard::{Keyboard, Problem},
     pic, rtc, tsc,
 };
 use requests::BootInformation;
@@ -158,6 +159,7 @@ extern "sysv64" fn second() -> ! {
         // SAFETY: the loader's own answer.
         symbols::initialise(unsafe { module(range) });
     }
+    screen::initialise(boot.screen);
     let words = CommandLine::parse(boot.command_line());
     let memory = Firmware(map);
     let machine = boot
@@ -230,11 +232,14 @@ extern "sysv64" fn second() -> ! {
         if mwait { "mwait" } else { "hlt" },
     );
     match &machine {
-        Some(machine) => route_serial(machine),
+        Some(machine) => {
+            let keyboard = machine.keyboard_controller && find_keyboard();
+            route_input(machine, keyboard);
+        }
         None => warn!("no ACPI tables: no input interrupts"),
     }
     console::find_consoles();
-    screen::initialise(boot.screen);
+    screen::describe();
     // SAFETY: the loader's own answer.
     files::archive::open(boot.archive.clone().map(|range| unsafe { module(range) }));
     phases.end("devices");
@@ -265,6 +270,7 @@ extern "sysv64" fn second() -> ! {
     run::prepare(&words);
     console::input::start();
     startup::release_others();
+    screen::start();
     run::boot_core(words)
 }
 
@@ -324,13 +330,39 @@ unsafe fn compare_cores(machine: &Machine, boot: &BootInformation) {
     }
 }
 
-/// Lets the serial ports' interrupts come to this core.
-fn route_serial(machine: &Machine) {
+/// How long the keyboard controller may take to be set up, in nanoseconds: what Linux allows for one command.
+const KEYBOARD_PATIENCE: u64 = 500_000_000;
+
+/// Sets the keyboard up, if there is one.
+fn find_keyboard() -> bool {
+    let start = time::now();
+    // SAFETY: the PC's standard ports; this core, once.
+    let found = unsafe { Keyboard::start(&mut || time::now() - start > KEYBOARD_PATIENCE) };
+    match found {
+        Ok(keyboard) => {
+            info!("keyboard: at the PC's controller");
+            console::input::type_at(keyboard);
+            return true;
+        }
+        Err(Problem::Absent) => info!("no keyboard controller"),
+        Err(Problem::Silent(what)) => {
+            warn!("the keyboard controller did not {what} in time: no keyboard")
+        }
+    }
+    false
+}
+
+/// Lets the interrupts of the serial ports and the keyboard come to this core.
+fn route_input(machine: &Machine, keyboard: bool) {
     let Ok(apic) = u8::try_from(local::current().apic_id()) else {
         warn!("the boot core's APIC identifier does not fit the I/O APIC: no input interrupts");
         return;
     };
-    let mut wanted = [(4, cpu::vector::COM1, false), (3, cpu::vector::COM2, false)];
+    let mut wanted = [
+        (4, cpu::vector::COM1, false),
+        (3, cpu::vector::COM2, false),
+        (1, cpu::vector::KEYBOARD, !keyboard),
+    ];
     for entry in machine.io_apics() {
         // SAFETY: the registers that the tables name, driven only here.
         let mut chip = unsafe {
@@ -341,7 +373,7 @@ fn route_serial(machine: &Machine) {
         };
         for (irq, vector, routed) in &mut wanted {
             let interrupt = machine.isa_interrupt(*irq);
-            if chip.serves(interrupt.gsi) {
+            if !*routed && chip.serves(interrupt.gsi) {
                 // SAFETY: every vector has a handler.
                 unsafe { chip.route(interrupt.gsi, interrupt.line, *vector, apic) };
                 *routed = true;
@@ -349,7 +381,7 @@ fn route_serial(machine: &Machine) {
         }
     }
     if wanted.iter().any(|&(_, _, routed)| !routed) {
-        warn!("no I/O APIC serves the serial ports: no input interrupts");
+        warn!("no I/O APIC serves the serial ports and the keyboard: no input interrupts");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Standard input: received by interrupt, decoded, and kept in a ring until a program reads it.
 //!
-//! All interrupts of the ports and the console go to core 0, so their handler is the ring's one producer. When the ring is full
+//! All interrupts of the ports, the console and the keyboard go to core 0, so their handler is the ring's one producer. When the ring is full
 //! the rest stays where it is (the port's interrupt switched off, or the console's buffers not given back), which holds the
 //! sender back; a read that makes room has core 0 look again. A cancel behind unread input then waits too, so one on the
 //! second port is heard as well.
@@ -9,13 +9,17 @@ use super::{
     LOG, PROGRAM,
     escape::{Decoder, Event},
     ring::Ring,
+    typing::{Typed, Typing},
 };
-use crate::cpu::{local, vector};
+use crate::{
+    cpu::{local, vector},
+    screen,
+};
 use core::{
     cell::UnsafeCell,
     sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
-use drivers::virtio;
+use drivers::{keyboard::Keyboard, virtio};
 use smp::platform::Input;
 use spin::Mutex;
 use x86_64::instructions::interrupts;
@@ -38,17 +42,22 @@ struct Producer {
     log: Decoder,
     /// The console, which then receives instead of the first port.
     console: Option<virtio::Receiver>,
+    /// A keyboard, and what has been typed at it.
+    keyboard: Option<Keyboard>,
+    typing: Typing,
 }
 
 struct ProducerCell(UnsafeCell<Producer>);
 
-// SAFETY: used on core 0 with interrupts off (`receive_from`, `interrupt`), so never twice at once.
+// SAFETY: used on core 0 with interrupts off (`receive_from`, `type_at`, `interrupt`), so never twice at once.
 unsafe impl Sync for ProducerCell {}
 
 static PRODUCER: ProducerCell = ProducerCell(UnsafeCell::new(Producer {
     program: Decoder::new(),
     log: Decoder::new(),
     console: None,
+    keyboard: None,
+    typing: Typing::new(),
 }));
 
 static ON_INPUT: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
@@ -75,6 +84,13 @@ pub(super) fn receive_from(console: virtio::Receiver) {
     debug_assert!(!interrupts::are_enabled());
     // SAFETY: core 0 with interrupts off.
     unsafe { (*PRODUCER.0.get()).console = Some(console) };
+}
+
+/// Takes what is typed at a keyboard as input, too. On core 0, with interrupts off, before [`start`].
+pub(crate) fn type_at(keyboard: Keyboard) {
+    debug_assert!(!interrupts::are_enabled());
+    // SAFETY: core 0 with interrupts off.
+    unsafe { (*PRODUCER.0.get()).keyboard = Some(keyboard) };
 }
 
 /// Lets the ports interrupt when they have received something, and takes what has come so far. On core 0; the lines are
@@ -126,6 +142,30 @@ pub(crate) fn interrupt() {
     for _ in 0..64 {
         let Some(byte) = LOG.receive() else { break };
         cancelled |= producer.log.next(byte) == Event::Cancel;
+    }
+    for _ in 0..64 {
+        let Some(byte) = producer.keyboard.as_mut().and_then(Keyboard::receive) else {
+            break;
+        };
+        match producer.typing.byte(byte, &mut screen::echo) {
+            Typed::Nothing => {}
+            Typed::Line => {
+                // A line that finds no room is lost: nobody reads what is typed.
+                if RING.space() >= producer.typing.line().len() {
+                    for &byte in producer.typing.line() {
+                        // SAFETY: this handler is the one producer.
+                        unsafe { RING.put(byte) };
+                    }
+                    arrived = true;
+                }
+                producer.typing.take();
+            }
+            Typed::End => {
+                ENDED.store(true, Ordering::Release);
+                arrived = true;
+            }
+            Typed::Cancel => cancelled = true,
+        }
     }
     if arrived {
         call(&ON_INPUT);

@@ -1,7 +1,7 @@
-//! The kernel's log, on the second serial port: a line each, with the time since boot.
+//! The kernel's log, on the second serial port and the screen: a line each, with the time since boot.
 
-use super::{ERRORS, LOG};
-use crate::time;
+use super::{ERRORS, send_to_log};
+use crate::{screen, time};
 use core::{
     fmt::{self, Write},
     sync::atomic::{AtomicBool, Ordering},
@@ -14,18 +14,31 @@ pub(crate) fn set_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Sends text to the port; gives up when the port stays busy, if `bound` says how many polls are enough.
+/// Sends text to the port, and to the screen as `show` does it; gives up when the port stays busy, if `bound` says how many polls are
+/// enough.
 struct Port {
     bound: Option<u32>,
+    show: fn(&[u8]),
+}
+
+impl Port {
+    /// For everybody but interrupt handlers.
+    fn patient() -> Self {
+        Self {
+            bound: None,
+            show: screen::print,
+        }
+    }
 }
 
 impl Write for Port {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut polls = 0;
-        LOG.send(text.as_bytes(), || {
+        send_to_log(text.as_bytes(), || {
             polls += 1;
             self.bound.is_some_and(|bound| polls > bound)
         });
+        (self.show)(text.as_bytes());
         Ok(())
     }
 }
@@ -49,14 +62,14 @@ fn line(port: &mut Port, text: fmt::Arguments<'_>) {
 pub fn info(text: fmt::Arguments<'_>) {
     if !QUIET.load(Ordering::Relaxed) {
         let _guard = ERRORS.lock();
-        line(&mut Port { bound: None }, text);
+        line(&mut Port::patient(), text);
     }
 }
 
 /// Logs a warning. Not for interrupt handlers.
 pub fn warn(text: fmt::Arguments<'_>) {
     let _guard = ERRORS.lock();
-    line(&mut Port { bound: None }, format_args!("warning: {text}"));
+    line(&mut Port::patient(), format_args!("warning: {text}"));
 }
 
 /// Logs a warning from an interrupt handler: not at all if somebody is sending, perhaps the core that was interrupted.
@@ -65,6 +78,7 @@ pub(crate) fn try_warn(text: fmt::Arguments<'_>) {
         line(
             &mut Port {
                 bound: Some(100_000),
+                show: screen::try_print,
             },
             format_args!("warning: {text}"),
         );
@@ -73,12 +87,12 @@ pub(crate) fn try_warn(text: fmt::Arguments<'_>) {
 
 /// Sends a line whoever else is sending: for the panic path, when nobody else runs. Gives up on a stuck port.
 pub(crate) fn forced(text: fmt::Arguments<'_>) {
-    let _ = writeln!(
-        Port {
-            bound: Some(10_000_000)
-        },
-        "{text}"
-    );
+    let mut port = Port {
+        bound: Some(10_000_000),
+        show: |_| {},
+    };
+    let _ = writeln!(port, "{text}");
+    screen::report(text);
 }
 
 /// Logs a line: `info!("text {value}")`.

@@ -7,13 +7,17 @@
 //! | COM3 | files that the program wrote, as one `ustar` archive | |
 //!
 //! A serial port takes and gives a byte at a time, which under an emulator costs microseconds out and a hundred in. Where there
-//! is a virtio console at PCI device [`PROGRAM_DEVICE`] (for COM1) or [`FILES_DEVICE`] (for COM3) of the root bus, it takes the
-//! port's place, with the same bytes, and a thousandth of the time.
+//! is a virtio console it takes the port's place, with the same bytes, and a thousandth of the time: that at PCI device [`FILES_DEVICE`] of the
+//! root bus for COM3; for COM1 that at [`PROGRAM_DEVICE`] of the root bus, or else the first other one, behind bridges too.
+//!
+//! Beside these, all that goes out on the first two appears on the [`screen`](crate::screen), and what is typed at a PC's keyboard is input
+//! ([`typing`]): a machine without serial ports has no other console.
 
 pub mod escape;
 pub mod input;
 pub mod log;
 pub mod ring;
+pub mod typing;
 
 use crate::{
     cpu::{local, vector},
@@ -23,10 +27,10 @@ use crate::{
         paging::{Access, Cache},
         space,
     },
-    time,
+    screen, time,
 };
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use drivers::{
     exit::ExitDevice,
     pci,
@@ -65,10 +69,21 @@ static ERRORS: Mutex<()> = Mutex::new(());
 /// Bytes of program output so far.
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
+/// Whether there are the first and the second serial port. An absent one takes bytes as well, a microsecond each.
+static PRESENT: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+
 /// Sets up the serial ports.
 pub(crate) fn initialise() {
-    for port in [LOG, PROGRAM, FILES] {
-        port.initialise();
+    for (port, present) in [PROGRAM, LOG].into_iter().zip(&PRESENT) {
+        present.store(port.initialise(), Ordering::Relaxed);
+    }
+    FILES.initialise();
+}
+
+/// Sends to the log's port, if there is one. The caller keeps others out.
+fn send_to_log(bytes: &[u8], stalled: impl FnMut() -> bool) {
+    if PRESENT[1].load(Ordering::Relaxed) {
+        LOG.send(bytes, stalled);
     }
 }
 
@@ -145,16 +160,23 @@ fn start_console(
 /// Sends program output: all of `bytes`, in one piece. Waits as long as the receiver does not read.
 pub fn write_output(bytes: &[u8]) {
     match &mut *OUTPUT.lock() {
-        Some(sender) => sender.send(bytes, || false),
-        None => PROGRAM.send(bytes, || false),
-    };
+        Some(sender) => {
+            sender.send(bytes, || false);
+        }
+        None if PRESENT[0].load(Ordering::Relaxed) => {
+            PROGRAM.send(bytes, || false);
+        }
+        None => {}
+    }
+    screen::print(bytes);
     WRITTEN.fetch_add(bytes.len() as u64, Ordering::Relaxed);
 }
 
 /// Sends error output, in one piece. Waits as long as the receiver does not read.
 pub fn write_error(bytes: &[u8]) {
     let _guard = ERRORS.lock();
-    LOG.send(bytes, || false);
+    send_to_log(bytes, || false);
+    screen::print(bytes);
 }
 
 /// Sends part of the archive of written files.

@@ -187,7 +187,9 @@ extern "sysv64" fn handle(frame: &Frame) {
                 vector::WAKE => park::interrupt(this),
                 vector::FLUSH => flush(this),
                 vector::WATCH => watchdog::interrupt(this, frame),
-                vector::COM1 | vector::COM2 | vector::CONSOLE => console::input::interrupt(),
+                vector::COM1 | vector::COM2 | vector::CONSOLE | vector::KEYBOARD => {
+                    console::input::interrupt()
+                }
                 vector::ERROR => {
                     let errors = this.with_apic(|apic| apic.take_errors());
                     console::log::try_warn(format_args!("local APIC error {errors:#x}"));

@@ -24,6 +24,8 @@ pub mod vector {
     pub const COM2: u8 = 0x41;
     /// A virtio console has received something; also sent to core 0 by whoever made room for held-back input.
     pub const CONSOLE: u8 = 0x42;
+    /// The keyboard controller.
+    pub const KEYBOARD: u8 = 0x43;
     /// The local timer; also sent by a core that sets another's heartbeat.
     pub const TIMER: u8 = 0xe0;
     /// Ends a halt: the core looks at its token.

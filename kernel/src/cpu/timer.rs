@@ -1,5 +1,5 @@
-//! The local timer of a core: one shot, for whichever comes first of its heartbeat, its deadline in `park`, and its turn as a
-//! watchdog.
+//! The local timer of a core: one shot, for whichever comes first of its heartbeat, its deadline in `park`, its turn as a
+//! watchdog, and on core 0 the screen's next frame.
 //!
 //! The timer is only ever moved forward: setting an earlier deadline programs it, a later one waits until it fires and is then
 //! programmed. So it may fire once for nothing, and never ticks on its own.
@@ -9,7 +9,7 @@ use super::{
     local::{self, Local},
     vector, watchdog,
 };
-use crate::time;
+use crate::{screen, time};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use drivers::apic::local::{LocalApic, Timer};
 use x86_64::instructions::interrupts;
@@ -26,6 +26,8 @@ pub(super) struct Timers {
     wake: AtomicU64,
     /// When it is to look after other cores. Written by any core.
     watch: AtomicU64,
+    /// When it is to paint. Written by any core; core 0's.
+    paint: AtomicU64,
     /// What the hardware is programmed for. Its own.
     programmed: AtomicU64,
 }
@@ -36,6 +38,7 @@ impl Timers {
             heartbeat: AtomicU64::new(NEVER),
             wake: AtomicU64::new(NEVER),
             watch: AtomicU64::new(NEVER),
+            paint: AtomicU64::new(NEVER),
             programmed: AtomicU64::new(NEVER),
         }
     }
@@ -97,6 +100,11 @@ pub(super) fn watch(target: &Local, nanoseconds: u64) {
     set(target, |timers| &timers.watch, nanoseconds);
 }
 
+/// Asks core 0 to paint the screen after `nanoseconds`. Once cores are released.
+pub(crate) fn paint(nanoseconds: u64) {
+    set(local::all()[0], |timers| &timers.paint, nanoseconds);
+}
+
 /// Sets one of a core's deadlines to a time from now, and has the core's timer programmed for it.
 fn set(target: &Local, which: fn(&Timers) -> &AtomicU64, nanoseconds: u64) {
     let due = time::now().saturating_add(nanoseconds).min(NEVER - 1);
@@ -126,7 +134,8 @@ fn program(this: &Local) {
         .heartbeat
         .load(Ordering::Acquire)
         .min(timers.wake.load(Ordering::Relaxed))
-        .min(timers.watch.load(Ordering::Acquire));
+        .min(timers.watch.load(Ordering::Acquire))
+        .min(timers.paint.load(Ordering::Acquire));
     if next >= timers.programmed.load(Ordering::Relaxed) {
         return;
     }
@@ -151,11 +160,7 @@ pub(super) fn interrupt(this: &Local, frame: &Frame) {
     if timers.wake.load(Ordering::Relaxed) <= now {
         timers.wake.store(NEVER, Ordering::Relaxed);
     }
-    let due = timers.heartbeat.load(Ordering::Acquire);
-    if due <= now
-        // Unless another core has asked anew in this moment.
-        && timers.heartbeat.compare_exchange(due, NEVER, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    {
+    if is_due(&timers.heartbeat, now) {
         let poll = POLL.load(Ordering::Acquire);
         if !poll.is_null() {
             // SAFETY: only `on_heartbeat` stores here, and only such functions.
@@ -163,14 +168,22 @@ pub(super) fn interrupt(this: &Local, frame: &Frame) {
             poll(this.index());
         }
     }
-    let turn = timers.watch.load(Ordering::Acquire);
-    if turn <= now
-        && timers
-            .watch
-            .compare_exchange(turn, NEVER, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-    {
+    if is_due(&timers.watch, now) {
         watchdog::check(this, frame);
     }
+    if is_due(&timers.paint, now)
+        && let Some(pause) = screen::frame()
+    {
+        timers.paint.store(time::now() + pause, Ordering::Release);
+    }
     program(this);
+}
+
+/// Whether a deadline has come, unless another core has asked anew in this moment. Then it is none any more.
+fn is_due(deadline: &AtomicU64, now: u64) -> bool {
+    let due = deadline.load(Ordering::Acquire);
+    due <= now
+        && deadline
+            .compare_exchange(due, NEVER, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
 }

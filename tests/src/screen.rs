@@ -1,0 +1,179 @@
+//! What a person at the machine has: its screen and its keyboard, through QEMU's monitor protocol
+//! (QEMU, docs/interop/qmp-intro.txt).
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster};
+
+/// How long to wait for QEMU, and for what is to appear on the screen.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// A connection to a machine's monitor.
+pub struct Person {
+    stream: BufReader<UnixStream>,
+    picture: PathBuf,
+}
+
+/// QEMU's arguments for a monitor at `folder`, in one text.
+pub fn arguments(folder: &Path) -> String {
+    let socket = folder.join("monitor");
+    format!("-qmp unix:{},server=on,wait=off", socket.display())
+}
+
+/// A picture of a screen.
+pub struct Picture {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Red, green and blue of each pixel, row by row.
+    pub pixels: Vec<[u8; 3]>,
+}
+
+impl Person {
+    /// Connects to the machine that got [`arguments`] of the same folder, as soon as it listens.
+    ///
+    /// # Panics
+    /// If it does not for longer than a test may take.
+    pub fn at(folder: &Path) -> Self {
+        let start = Instant::now();
+        let stream = loop {
+            match UnixStream::connect(folder.join("monitor")) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(start.elapsed() < LIMIT, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        stream
+            .set_read_timeout(Some(LIMIT))
+            .expect("a socket takes a time limit");
+        let mut person = Self {
+            stream: BufReader::new(stream),
+            picture: folder.join("screen.ppm"),
+        };
+        person.execute("qmp_capabilities", "");
+        person
+    }
+
+    /// Has a command executed, with these members of its arguments.
+    fn execute(&mut self, command: &str, arguments: &str) {
+        let request = format!("{{\"execute\":\"{command}\",\"arguments\":{{{arguments}}}}}\n");
+        self.stream
+            .get_mut()
+            .write_all(request.as_bytes())
+            .expect("QEMU reads what its monitor is told");
+        loop {
+            let mut line = String::new();
+            let read = self.stream.read_line(&mut line);
+            assert!(read.is_ok_and(|count| count > 0), "QEMU ended at {command}");
+            assert!(!line.contains("\"error\""), "{command}: {line}");
+            // The greeting and events come in between.
+            if line.contains("\"return\"") {
+                return;
+            }
+        }
+    }
+
+    /// Presses keys one after another, by QEMU's names; those joined by `-` together.
+    pub fn press(&mut self, keys: &[&str]) {
+        for key in keys {
+            let together = key
+                .split('-')
+                .map(|key| format!("{{\"type\":\"qcode\",\"data\":\"{key}\"}}"));
+            let together = together.collect::<Vec<_>>().join(",");
+            // QEMU's keyboard keeps sixteen bytes, and loses what comes when they are full.
+            self.execute(
+                "send-key",
+                &format!("\"keys\":[{together}],\"hold-time\":20"),
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What is on the screen.
+    pub fn look(&mut self) -> Picture {
+        let picture = self.picture.display().to_string();
+        self.execute("screendump", &format!("\"filename\":\"{picture}\""));
+        let bytes = fs::read(&self.picture).expect("QEMU wrote the picture");
+        // P6, width, height and 255, each ended by one blank.
+        let mut words = bytes.splitn(4, u8::is_ascii_whitespace);
+        let mut word = || words.next().expect("a header's word");
+        assert_eq!(word(), b"P6");
+        let number = |word: &[u8]| String::from_utf8_lossy(word).parse().expect("a number");
+        let (width, _height): (usize, usize) = (number(word()), number(word()));
+        let pixels = word().strip_prefix(b"255\n").expect("eight bits a colour");
+        let pixels = pixels
+            .chunks_exact(3)
+            .map(|pixel| [pixel[0], pixel[1], pixel[2]]);
+        Picture {
+            width,
+            pixels: pixels.collect(),
+        }
+    }
+
+    /// Looks until a line that the screen shows contains `what`; gives all lines.
+    ///
+    /// # Panics
+    /// If it does not for longer than a test may take.
+    pub fn wait_for(&mut self, what: &str) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            let lines = self.look().lines();
+            if lines.iter().any(|line| line.contains(what)) {
+                return lines;
+            }
+            assert!(
+                start.elapsed() < LIMIT,
+                "no {what:?} on the screen: {lines:#?}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+const WIDTH: usize = 7;
+const HEIGHT: usize = 16;
+
+impl Picture {
+    /// The text on the screen: what is to the pixel a character of the kernel's font, in the colours of text or of a report. Other places
+    /// are blank.
+    pub fn lines(&self) -> Vec<String> {
+        let rows = self.pixels.chunks_exact(self.width * HEIGHT);
+        let line = |row: &[[u8; 3]]| {
+            let columns = 0..self.width / WIDTH;
+            let text: String = columns.map(|column| self.character(row, column)).collect();
+            text.trim_end().to_owned()
+        };
+        rows.map(line).collect()
+    }
+
+    /// What the character's cell shows, in a row of characters.
+    fn character(&self, row: &[[u8; 3]], column: usize) -> char {
+        let pixels = (0..HEIGHT).flat_map(|y| &row[y * self.width + column * WIDTH..][..WIDTH]);
+        // Of text, white on black, and of a report, white on red.
+        let text = |shade: u8| [(usize::from(shade) * 0xd0 / 255) as u8; 3];
+        let report = |shade: u8| {
+            let from = |paper: usize| {
+                ((paper * usize::from(255 - shade) + 255 * usize::from(shade)) / 255) as u8
+            };
+            [from(0x60), from(0), from(0x10)]
+        };
+        let shows = |character: char| {
+            let raster = get_raster(character, FontWeight::Regular, RasterHeight::Size16)
+                .expect("the font has all of ASCII");
+            let is = |colour: &dyn Fn(u8) -> [u8; 3]| {
+                let shades = raster.pixels().iter();
+                pixels
+                    .clone()
+                    .copied()
+                    .eq(shades.map(|&shade| colour(shade)))
+            };
+            is(&text) || is(&report)
+        };
+        (' '..='~')
+            .find(|&character| shows(character))
+            .unwrap_or(' ')
+    }
+}
