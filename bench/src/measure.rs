@@ -139,7 +139,9 @@ impl Bench<'_> {
                 )?,
             }
         }
-        if self.options.kernel {
+        if self.options.kernel && self.options.one_boot {
+            self.swept_rows(program, &mut into.kernel)?;
+        } else if self.options.kernel {
             self.kernel_rows(program, &mut into.kernel)?;
         }
         into.compare();
@@ -222,11 +224,12 @@ impl Bench<'_> {
         last_report(&finished[0].error)
     }
 
-    fn launch(&self, program: &Program, cores: usize) -> Command {
+    fn launch(&self, program: &Program, cores: usize, words: &[String]) -> Command {
         let mut command = Command::new(self.binaries.join("launch"));
         command
             .args(["run", "--smp", &cores.to_string(), "--stats", "--timeout"])
             .arg((LIMIT.as_secs() - 10).to_string())
+            .args(words)
             .arg(&program.file)
             .args(if self.options.quick {
                 &program.small.0
@@ -239,10 +242,61 @@ impl Bench<'_> {
     /// Boots the kernel for the program; what it took within, and each core's counters.
     fn boot(&self, program: &Program, cores: usize) -> Result<(f64, Vec<Value>), Failure> {
         let expected = self.options.quick.then_some(&*program.small.1);
-        let finished = self.run(vec![self.launch(program, cores)], expected)?;
+        let finished = self.run(vec![self.launch(program, cores, &[])], expected)?;
         let stats = last_report(&finished[0].error)?;
         let counters = stats["cores"].as_array().cloned().unwrap_or_default();
         Ok((elapsed(&stats)?, counters))
+    }
+
+    /// Rows from one boot, in which the kernel runs the program on each number of cores, and all that again and again.
+    fn swept_rows(&mut self, program: &Program, rows: &mut Vec<Row>) -> Result<(), Failure> {
+        let most = self.options.smp.iter().copied().max().unwrap_or(1);
+        self.progress.step(&format!(
+            "{}: kernel, one boot with {most} cores, {} runs",
+            program.name,
+            self.options.smp.len() * self.options.repeats
+        ));
+        match self.sweep(program, most) {
+            Ok(counts) => {
+                let host = host_cores();
+                let rows_of = counts.into_iter().filter_map(|count| count.row(host));
+                // The machine has all its cores throughout, but those that do not work sleep.
+                rows.extend(rows_of);
+                Ok(())
+            }
+            Err(failure) => {
+                let what = format!("{} in one boot on {most} cores", program.name);
+                self.note(&what, failure)
+            }
+        }
+    }
+
+    fn sweep(&self, program: &Program, most: usize) -> Result<Vec<Count>, Failure> {
+        let list: Vec<String> = self.options.smp.iter().map(usize::to_string).collect();
+        let words = format!("sweep={} repeats={}", list.join(","), self.options.repeats);
+        let command = self.launch(program, most, &["--append".into(), words]);
+        let finished = self.run(vec![command], None)?;
+        let reports = reports(&finished[0].error);
+        let runs = self.options.smp.len() * self.options.repeats;
+        if reports.len() != runs {
+            let there = reports.len();
+            return Err(Failure::Because(format!("{there} of {runs} runs reported")));
+        }
+        let expected = self.options.quick.then_some(&*program.small.1);
+        same_each_time(&finished[0].output, runs, expected)?;
+        let mut counts: Vec<Count> = self.options.smp.iter().copied().map(Count::new).collect();
+        for stats in reports {
+            let counters = stats["cores"].as_array().cloned().unwrap_or_default();
+            let count = counts
+                .iter_mut()
+                .find(|count| count.cores == counters.len());
+            let count = count.ok_or_else(|| {
+                Failure::Because(format!("a run on {} cores, unasked", counters.len()))
+            })?;
+            count.seconds.push(elapsed(&stats)?);
+            count.counters = counters;
+        }
+        Ok(counts)
     }
 
     fn kernel_rows(&mut self, program: &Program, rows: &mut Vec<Row>) -> Result<(), Failure> {
@@ -403,13 +457,35 @@ impl Count {
     }
 }
 
+/// Whether `output` is the same text `runs` times, and what is expected each time, if that is known.
+fn same_each_time(output: &str, runs: usize, expected: Option<&str>) -> Result<(), Failure> {
+    let length = output.len() / runs;
+    let first = output.get(..length).unwrap_or_default();
+    if first.repeat(runs) != output {
+        return Err(Failure::Because("its runs printed different things".into()));
+    }
+    match expected {
+        Some(expected) if first.trim_end() != expected => Err(Failure::Because(format!(
+            "printed '{}', not '{expected}'",
+            first.trim_end()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Each JSON object that a program of ours wrote on a line of its own.
+fn reports(error: &str) -> Vec<Value> {
+    let lines = error.lines();
+    lines
+        .filter_map(|line| serde_json::from_str::<Value>(line.trim()).ok())
+        .filter(Value::is_object)
+        .collect()
+}
+
 /// The JSON that a program of ours wrote last.
 fn last_report(error: &str) -> Result<Value, Failure> {
-    error
-        .lines()
-        .rev()
-        .find_map(|line| serde_json::from_str::<Value>(line.trim()).ok())
-        .filter(Value::is_object)
+    reports(error)
+        .pop()
         .ok_or_else(|| Failure::Because("wrote no statistics".into()))
 }
 

@@ -14,6 +14,8 @@ usage: scripts/bench [OPTION…] [NAME…]
        NAME is a program of programs/bench/ without its ending, or 'sequential' or 'parallel'. Without names: all.
 
   --smp LIST       cores: worker threads on the host, and a boot of the kernel with each (default: 1 to this host's)
+  --one-boot       boot the kernel once for each program, with the most of those cores, and let it use more and
+                   more of them, instead of a boot with each number of cores
   --repeats N      how often each is timed (default: 5); medians count
   --simulate LIST  simulated cores for the parallel programs (default: 1,2,4,8,16,32,64); 'none' for none
   --where LIST     of host, kernel (default: host,kernel)
@@ -28,6 +30,7 @@ Ctrl-C ends after the run at hand is stopped, and what was measured is reported.
 pub struct Options {
     pub smp: Vec<usize>,
     pub repeats: usize,
+    pub one_boot: bool,
     pub simulate: Vec<usize>,
     pub host: bool,
     pub kernel: bool,
@@ -50,6 +53,7 @@ pub fn parse(
     let mut options = Options {
         smp: (1..=host_cores).collect(),
         repeats: 5,
+        one_boot: false,
         simulate: vec![1, 2, 4, 8, 16, 32, 64],
         host: true,
         kernel: true,
@@ -89,6 +93,7 @@ pub fn parse(
                     }
                 }
             }
+            Long("one-boot") => options.one_boot = true,
             Long("peers") => options.peers = true,
             Long("quick") => options.quick = true,
             Long("out") => {

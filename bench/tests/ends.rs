@@ -148,3 +148,43 @@ fn an_interruption_keeps_what_there_is() {
     let results = place.results();
     assert!(results.contains("\"interrupted\": true") && results.contains("parallel/fib"));
 }
+
+/// A machine that sweeps: a run on N cores takes 1/N s, and there are no more than four cores.
+const SWEEPING: &str = r#"#!/bin/sh
+[ "$3" -le 4 ] || { echo "stand-in: no $3 cores" >&2; exit 2; }
+report() {
+  echo sum
+  cores=$(seq -s, "$1" | sed 's/[0-9]*/{}/g')
+  echo "{\"cores\":[$cores],\"elapsed_ns\":$((1000000000 / $1))}" >&2
+}
+case "$*" in
+  *"sweep=1,2,4 repeats=2"*) for n in 1 2 4 1 2 4; do report $n; done;;
+  *"sweep=1,2 repeats=2"*) report 1; report 2; echo other; report 1; report 2;;
+  *"sweep=1,3 repeats=2"*) report 1; report 3; report 1;;
+esac
+"#;
+
+#[test]
+fn one_boot_gives_a_row_for_each_number_of_cores() {
+    let place = Place::new("bench-one-boot", SWEEPING);
+    let bench = "--one-boot --where kernel --simulate none --repeats 2 parallel/queens --smp";
+    let (output, table, said) = place.output(&format!("{bench} 1,2,4"));
+    assert!(output.status.success(), "{said}");
+    let rows = table.lines().filter(|line| line.contains("kernel "));
+    let rows: Vec<&str> = rows.collect();
+    assert_eq!(rows.len(), 3, "{table}");
+    assert!(rows[2].contains("4.00x   100%"), "{table}");
+    assert!(place.results().contains("\"interrupted\": false"));
+    for (smp, why) in [
+        ("1,2", "its runs printed different things"),
+        ("1,3", "3 of 4 runs reported"),
+        ("1,900", "no 900 cores"),
+    ] {
+        let (_, table, said) = place.output(&format!("{bench} {smp}"));
+        assert!(said.contains(why), "{smp}: {said}");
+        assert!(
+            table.contains("note: parallel/queens in one boot on"),
+            "{table}"
+        );
+    }
+}

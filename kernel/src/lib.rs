@@ -32,6 +32,7 @@ pub mod power;
 pub mod run;
 pub mod screen;
 pub mod selftest;
+mod sweep;
 mod symbols;
 pub mod time;
 mod unwind;

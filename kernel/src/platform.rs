@@ -6,7 +6,11 @@ use crate::{
     cpu::{local, park, timer},
     files, memory, screen, time,
 };
-use core::{ptr::NonNull, time::Duration};
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 use drivers::random;
 use smp::platform::{Cpu, FileError, Input, Platform, Screen, Stream};
 
@@ -17,9 +21,20 @@ pub struct Machine;
 /// The one machine.
 pub static MACHINE: Machine = Machine;
 
+/// How many cores the engine that is made next knows of; 0: all.
+static WORKING: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets how many cores the engine that is made next is to know of; `None`: all. While no engine works.
+pub(crate) fn set_working(cores: Option<usize>) {
+    WORKING.store(cores.unwrap_or(0), Ordering::Release);
+}
+
 impl Platform for Machine {
     fn cpus(&self) -> usize {
-        local::all().len()
+        match WORKING.load(Ordering::Acquire) {
+            0 => local::all().len(),
+            cores => cores,
+        }
     }
 
     fn park(&self, cpu: Cpu, deadline: Option<u64>) {

@@ -6,21 +6,30 @@ use crate::{
     cpu::{local, park, startup, timer, watchdog},
     files, info, panic,
     platform::MACHINE,
-    power, selftest, time,
+    power, selftest,
+    sweep::Sweep,
+    time,
     unwind::Cursor,
     warn,
 };
-use alloc::vec::Vec;
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{
     fmt::{self, Write},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
 };
+use smp::platform::Platform;
 use spin::Once;
-use vua::engine::{Engine, Options};
+use vua::{
+    engine::{Engine, Options},
+    turns::{Order, machine::VirtualMachine},
+};
 use x86_64::instructions::{hlt, interrupts};
 
 /// The exit status of a program that does not compile, is not found, or does not fit into memory.
 const NOT_RUN: i32 = 2;
+
+/// Decides what is random in a simulation: the same as in the host command's.
+const SIMULATION_SEED: u64 = 1;
 
 /// The archive member that names the program: texts that each end in a zero byte, its path in the archive and its arguments.
 const ARGUMENTS: &str = ".viridis/arguments";
@@ -32,6 +41,10 @@ static WORK: Once<Work> = Once::new();
 enum Work {
     /// Run a program.
     Program(&'static Engine),
+    /// Run it on virtual cores that take turns on core 0, and count instructions.
+    Simulation(&'static Engine, &'static VirtualMachine),
+    /// Run it many times.
+    Sweep(Sweep),
     /// Check the machine itself.
     SelfTest,
     /// There is nothing to do: end with this status.
@@ -54,60 +67,163 @@ pub(crate) fn prepare(words: &CommandLine) {
     });
     WORK.call_once(|| {
         if words.selftest {
-            Work::SelfTest
-        } else {
-            load()
+            return Work::SelfTest;
+        }
+        let program = match Program::find() {
+            Ok(program) => program,
+            Err(status) => return Work::Nothing(status),
+        };
+        listen();
+        let counts = sweep_of(words);
+        if !counts.is_empty() {
+            let repeats = words.repeats.unwrap_or(1) as usize;
+            return Work::Sweep(Sweep::new(program, &counts, repeats, words.stats));
+        }
+        if let Some(cores) = words.simulate.filter(|cores| (1..=1024).contains(cores)) {
+            let cores = cores as usize;
+            let machine = VirtualMachine::new(&MACHINE, cores, SIMULATION_SEED, false);
+            let machine = &*Box::leak(Box::new(machine));
+            return match program.load(machine) {
+                Ok(engine) => {
+                    // Virtual cores have heartbeats of their own.
+                    set_engine(Some(Box::leak(Box::new(Current { engine, cores: 0 }))));
+                    Work::Simulation(engine, machine)
+                }
+                Err(status) => Work::Nothing(status),
+            };
+        }
+        match program.load(&MACHINE) {
+            Ok(engine) => {
+                let cores = local::all().len();
+                set_engine(Some(Box::leak(Box::new(Current { engine, cores }))));
+                Work::Program(engine)
+            }
+            Err(status) => Work::Nothing(status),
         }
     });
 }
 
-/// Makes the engine and loads the program that the boot archive names.
-fn load() -> Work {
-    let mut arguments = Vec::new();
-    if files::read(ARGUMENTS, &mut |bytes| arguments.extend_from_slice(bytes)).is_err() {
-        warn!("the boot archive names no program");
-        return Work::Nothing(0);
+/// The numbers of cores that the command line asks for, as far as the machine has them.
+fn sweep_of(words: &CommandLine) -> Vec<usize> {
+    let cores = local::all().len();
+    let wanted = words.sweep.iter().map(|&count| usize::from(count));
+    let wanted: Vec<usize> = wanted.take_while(|&count| count > 0).collect();
+    for count in wanted.iter().filter(|&&count| count > cores) {
+        warn!("sweep: {count} cores are left out, there are {cores}");
     }
-    let mut texts = arguments.split(|&byte| byte == 0);
-    let path = texts
-        .next()
-        .and_then(|path| core::str::from_utf8(path).ok())
-        .unwrap_or_default();
-    // What follows the last zero byte is no text.
-    let mut texts: Vec<&[u8]> = texts.collect();
-    texts.pop();
-    let complain = |what: fmt::Arguments<'_>| {
-        // A line of its own, as the host command prints it, without the log's time.
-        let _ = writeln!(Errors, "{what}");
-        Work::Nothing(NOT_RUN)
-    };
-    let mut source = Vec::new();
-    if files::read(path, &mut |bytes| source.extend_from_slice(bytes)).is_err() {
-        return complain(format_args!("{path}: no such file in the boot archive"));
-    }
-    let Ok(engine) = Engine::new(&MACHINE, Options::default()) else {
-        return complain(format_args!("{path}: not enough memory"));
-    };
-    ENGINE.call_once(|| engine);
-    watchdog::on_watch(|cpu| ENGINE.get().is_some_and(|engine| engine.watch(cpu)));
-    timer::on_heartbeat(|cpu| with_engine(|engine| engine.beat(cpu)));
+    wanted.into_iter().filter(|&count| count <= cores).collect()
+}
+
+/// Has the engine told of what it must hear.
+fn listen() {
+    watchdog::on_watch(|cpu| {
+        with_engine(|current| current.of(cpu).is_some_and(|engine| engine.watch(cpu))) == Some(true)
+    });
+    timer::on_heartbeat(|cpu| {
+        with_engine(|current| {
+            if let Some(engine) = current.of(cpu) {
+                engine.beat(cpu);
+            }
+        });
+    });
     input::on_events(
-        || with_engine(Engine::input_arrived),
-        || with_engine(Engine::cancel),
+        || {
+            with_engine(|current| current.engine.input_arrived());
+        },
+        || {
+            with_engine(|current| current.engine.cancel());
+        },
     );
-    match engine.load_program(path, &source, &texts) {
-        Ok(()) => Work::Program(engine),
-        Err(error) => complain(format_args!("{error}")),
+}
+
+/// A program of the boot archive.
+pub(crate) struct Program {
+    path: String,
+    source: Vec<u8>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Program {
+    /// The program that the boot archive names; else the status to end with.
+    fn find() -> Result<Self, i32> {
+        let mut arguments = Vec::new();
+        if files::read(ARGUMENTS, &mut |bytes| arguments.extend_from_slice(bytes)).is_err() {
+            warn!("the boot archive names no program");
+            return Err(0);
+        }
+        let mut texts = arguments.split(|&byte| byte == 0);
+        let path = texts
+            .next()
+            .and_then(|path| core::str::from_utf8(path).ok())
+            .unwrap_or_default();
+        // What follows the last zero byte is no text.
+        let mut texts: Vec<Vec<u8>> = texts.map(<[u8]>::to_vec).collect();
+        texts.pop();
+        let mut source = Vec::new();
+        if files::read(path, &mut |bytes| source.extend_from_slice(bytes)).is_err() {
+            return Err(complain(format_args!(
+                "{path}: no such file in the boot archive"
+            )));
+        }
+        Ok(Self {
+            path: path.into(),
+            source,
+            arguments: texts,
+        })
+    }
+
+    /// Makes an engine and loads the program; else the status to end with.
+    pub(crate) fn load(&self, platform: &'static dyn Platform) -> Result<&'static Engine, i32> {
+        let path = &self.path;
+        let Ok(engine) = Engine::new(platform, Options::default()) else {
+            return Err(complain(format_args!("{path}: not enough memory")));
+        };
+        let arguments: Vec<&[u8]> = self.arguments.iter().map(Vec::as_slice).collect();
+        match engine.load_program(path, &self.source, &arguments) {
+            Ok(()) => Ok(engine),
+            Err(error) => Err(complain(format_args!("{error}"))),
+        }
     }
 }
 
-/// The engine, for interrupt handlers.
-static ENGINE: Once<&'static Engine> = Once::new();
+/// Says why the program is not run; the status.
+fn complain(what: fmt::Arguments<'_>) -> i32 {
+    // A line of its own, as the host command prints it, without the log's time.
+    let _ = writeln!(Errors, "{what}");
+    NOT_RUN
+}
 
-fn with_engine(act: impl FnOnce(&'static Engine)) {
-    if let Some(engine) = ENGINE.get() {
-        act(engine);
+/// The engine that runs, and the cores that it knows of.
+pub(crate) struct Current {
+    pub(crate) engine: &'static Engine,
+    pub(crate) cores: usize,
+}
+
+impl Current {
+    /// The engine, if it knows of that core.
+    fn of(&self, cpu: usize) -> Option<&'static Engine> {
+        (cpu < self.cores).then_some(self.engine)
     }
+}
+
+/// The engine, for interrupt handlers; null when there is none.
+static CURRENT: AtomicPtr<Current> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Says which engine runs from now on.
+pub(crate) fn set_engine(current: Option<&'static mut Current>) {
+    let current = current.map_or(core::ptr::null_mut(), core::ptr::from_mut);
+    CURRENT.store(current, Ordering::Release);
+}
+
+/// Does something with the engine that runs, if there is one.
+pub(crate) fn with_engine<T>(act: impl FnOnce(&'static Current) -> T) -> Option<T> {
+    // SAFETY: null, or what `set_engine` stored, which lives for ever and is not written any more.
+    unsafe { CURRENT.load(Ordering::Acquire).as_ref() }.map(act)
+}
+
+/// Writes an engine's counters, as a line of JSON.
+pub(crate) fn write_stats(engine: &Engine) {
+    let _ = writeln!(Errors, "{}", engine.stats());
 }
 
 /// The error stream as a place to write text to.
@@ -130,9 +246,7 @@ pub(crate) fn boot_core(words: CommandLine) -> ! {
         files::send();
     }
     if words.stats {
-        with_engine(|engine| {
-            let _ = writeln!(Errors, "{}", engine.stats());
-        });
+        with_engine(|current| write_stats(current.engine));
     }
     info!("ended with status {status}");
     // The exit device has seven bits for it. The engine's own are larger: 130 for a cancelled program, which the launcher knows from 127.
@@ -183,6 +297,13 @@ fn worker(cpu: usize) -> i32 {
     }
     match WORK.get() {
         Some(Work::Program(engine)) => engine.work(cpu),
+        Some(Work::Sweep(sweep)) => sweep.work(cpu),
+        Some(Work::Simulation(engine, machine)) if cpu == 0 => {
+            let report = engine.work_in_turns(machine, Order::Rounds);
+            let _ = writeln!(Errors, "{}", report.json());
+            report.status
+        }
+        Some(Work::Simulation(..)) => 0,
         Some(Work::SelfTest) => selftest::run(cpu),
         Some(Work::Nothing(status)) => *status,
         None => unreachable!("core 0 decides before it releases the others"),

@@ -52,6 +52,12 @@ pub struct CommandLine {
     pub end: Option<End>,
     /// `settle`: begin the program only when all other cores wait for tasks, and log when that was.
     pub settle: bool,
+    /// `sweep=N,N,…`: run the program on so many of the cores, one number after another; zeros follow the last.
+    pub sweep: [u16; 32],
+    /// `repeats=N`: how often the sweep is run.
+    pub repeats: Option<u32>,
+    /// `simulate=P`: run the program on so many virtual cores, which take turns on core 0.
+    pub simulate: Option<u32>,
     /// `loader_tsc=HEX`: the time-stamp counter when the loader started.
     pub loader_tsc: Option<u64>,
 }
@@ -91,6 +97,17 @@ impl CommandLine {
                     line.fault_core = number.parse().unwrap_or(line.fault_core)
                 }
                 Some(("watchdog", number)) => line.watchdog = number.parse().ok().or(line.watchdog),
+                Some(("sweep", list)) => {
+                    line.sweep = [0; 32];
+                    let counts = list.split(',').filter_map(|count| count.parse().ok());
+                    let counts = counts.filter(|&count: &u16| count > 0);
+                    line.sweep
+                        .iter_mut()
+                        .zip(counts)
+                        .for_each(|(place, count)| *place = count);
+                }
+                Some(("repeats", number)) => line.repeats = number.parse().ok().or(line.repeats),
+                Some(("simulate", number)) => line.simulate = number.parse().ok().or(line.simulate),
                 Some(("end", how)) => {
                     line.end = match how {
                         "off" => Some(End::Off),
@@ -118,7 +135,7 @@ mod tests {
     fn reads_words() {
         assert_eq!(CommandLine::parse(""), CommandLine::default());
         let line = CommandLine::parse(
-            "  quiet stats\tfiles loader_tsc=1f fault=text-write fault-core=3 colour=blue selftest watchdog=3 settle end=off",
+            "  quiet stats\tfiles loader_tsc=1f fault=text-write fault-core=3 colour=blue selftest watchdog=3 settle end=off sweep=1,x,0,4 repeats=3 simulate=64",
         );
         assert_eq!(
             line,
@@ -132,6 +149,9 @@ mod tests {
                 watchdog: Some(3),
                 settle: true,
                 end: Some(End::Off),
+                sweep: core::array::from_fn(|index| [1, 4].get(index).copied().unwrap_or(0)),
+                repeats: Some(3),
+                simulate: Some(64),
                 loader_tsc: Some(0x1f),
             }
         );

@@ -10,9 +10,10 @@ use super::{
     space::{map_memory, memory_bytes, unmap_memory},
 };
 use crate::cpu;
+use alloc::collections::BTreeMap;
 use core::{
     ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use spin::Mutex;
 
@@ -100,7 +101,37 @@ pub fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
     }
     let mapped = map_claimed(bytes, align);
     PENDING.fetch_sub(bytes, Ordering::SeqCst);
+    if let Some(start) = mapped
+        && TRACKING.load(Ordering::Relaxed)
+    {
+        TRACKED.lock().insert(start.as_ptr().addr(), bytes as usize);
+    }
     mapped
+}
+
+/// What was mapped is noted in `TRACKED`.
+static TRACKING: AtomicBool = AtomicBool::new(false);
+/// Bytes of each mapping, by its address.
+static TRACKED: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
+
+/// Keeps track of what is mapped from now on, or no more.
+pub(crate) fn keep_track(on: bool) {
+    TRACKING.store(on, Ordering::Relaxed);
+}
+
+/// Gives back all that was mapped since [`keep_track`] and has not been given back; how many bytes that was.
+///
+/// # Safety
+/// Nothing uses any of it any more.
+pub(crate) unsafe fn unmap_tracked() -> usize {
+    let tracked = core::mem::take(&mut *TRACKED.lock());
+    for (&start, &bytes) in &tracked {
+        if let Some(start) = NonNull::new(start as *mut u8) {
+            // SAFETY: mapped, not given back, and not used any more, as the caller promises.
+            unsafe { unmap(start, bytes) };
+        }
+    }
+    tracked.values().sum()
 }
 
 fn map_claimed(bytes: u64, align: u64) -> Option<NonNull<u8>> {
@@ -136,6 +167,9 @@ fn map_claimed(bytes: u64, align: u64) -> Option<NonNull<u8>> {
 /// As for [`smp::platform::Platform::unmap`].
 pub unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
     let start = start.as_ptr().addr() as u64;
+    if TRACKING.load(Ordering::Relaxed) {
+        TRACKED.lock().remove(&(start as usize));
+    }
     // SAFETY: the caller's promise; the addresses go into quarantine.
     unsafe { unmap_memory(start, bytes as u64) };
     retire(start, bytes as u64);
