@@ -365,6 +365,12 @@ impl Op {
     }
 }
 
+/// Whether a word belongs to an instruction and follows it.
+#[inline(always)]
+pub(crate) fn is_extended(word: u32) -> bool {
+    Op::of(word).is_some_and(|op| op.row().extension != Extension::None)
+}
+
 /// Operand A of an instruction word.
 #[inline(always)]
 pub const fn a(word: u32) -> usize {

@@ -10,7 +10,7 @@ use super::dispatch::{Exit, closure_of, get, put};
 use super::frame::{Continuation, Frame, HANDLER_SLOTS, Link, MAX_SLOTS, SLACK};
 use super::native::{Call, NativeFn, Next, Throw};
 use super::throw::{Flow, Leave, fail};
-use crate::bytecode::instructions::{Extension, Op, a, ad, b, c, d, j};
+use crate::bytecode::instructions::{Op, a, ad, b, c, d, is_extended, j};
 use crate::engine::Metamethod;
 use crate::heap::COLLECT;
 use crate::object::{Closure, Gc};
@@ -24,6 +24,11 @@ static RESUME_NATIVE: AtomicU32 = AtomicU32::new(ad(Op::NATIVE, 1, 0));
 /// Whether this is where a suspended native goes on.
 pub(super) fn is_resumed(pc: *const AtomicU32) -> bool {
     core::ptr::eq(pc, &RESUME_NATIVE)
+}
+
+/// Where a native's later step runs.
+pub(super) fn resumed() -> *const AtomicU32 {
+    &RESUME_NATIVE
 }
 
 /// How many objects with `__call` a call goes through before it takes them for a cycle.
@@ -198,8 +203,7 @@ impl Core {
                             return Err(Leave::Throw(Throw::Handled(value)));
                         }
                         let word = (*pc.sub(1)).load(Ordering::Relaxed);
-                        let extended =
-                            Op::of(word).is_some_and(|op| op.row().extension != Extension::None);
+                        let extended = is_extended(word);
                         match then {
                             Continuation::Handled => {}
                             Continuation::Store => put(self.base, a(word), value),

@@ -34,7 +34,8 @@ enum Outcome {
     Error(&'static str),
 }
 
-fn metamethod_of(op: Op) -> Metamethod {
+/// What the metatable of an operand holds for a binary operator.
+pub(super) fn metamethod_of(op: Op) -> Metamethod {
     match op {
         Op::ADD | Op::ADDK | Op::KADD => Metamethod::Add,
         Op::SUB | Op::SUBK | Op::KSUB => Metamethod::Sub,

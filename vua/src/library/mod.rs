@@ -21,6 +21,7 @@ mod builder;
 mod coroutine;
 mod debug;
 pub mod format;
+mod gsub;
 pub(crate) mod io;
 mod load;
 mod matching;

@@ -35,7 +35,7 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
             ("find", matching::find),
             ("format", format),
             ("gmatch", matching::gmatch),
-            ("gsub", matching::gsub),
+            ("gsub", super::gsub::gsub),
             ("len", len),
             ("lower", lower),
             ("match", matching::match_),

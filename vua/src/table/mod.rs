@@ -242,16 +242,16 @@ impl Gc<Table> {
         }
     }
 
-    /// The table that this one, a metatable, has under `name`, which is `__index`, if it is where the last search found it.
+    /// What this table, a metatable, has under `name`, which is `__index`, if it is where the last search found it; else nil.
     #[inline(always)]
-    pub(crate) fn index_hinted(self, name: Value) -> Option<Gc<Table>> {
+    pub(crate) fn index_hinted(self, name: Value) -> Value {
         let node = self
             .node_block()
             .hinted(self.header().word.load(Ordering::Relaxed));
         if node.key() == name {
-            node.value().as_table()
+            node.value()
         } else {
-            None
+            Value::NIL
         }
     }
 

@@ -52,7 +52,7 @@ macro_rules! mixed {
                     put(base, a(ins), Value::float(x $float y));
                     next!(pc, base, k, vm)
                 }
-                slow!(slow_binary, ins, pc, base, k, vm)
+                slow!(operated, ins, pc, base, k, vm)
             }
         }
     };
@@ -147,11 +147,11 @@ integer_arithmetic! {
     // Divisors of 1 and above need no care for zero or overflow.
     modulo modk mod_float mod_float_k |x, y| if y > 0 { Value::inline_integer(remainder(x, y)) } else { None };
     idiv idivk idiv_float idiv_float_k |x, y| if y > 0 { Value::inline_integer(x.div_euclid(y)) } else { None };
-    band bandk slow_binary slow_binary |x, y| Value::inline_integer(x & y);
-    bor bork slow_binary slow_binary |x, y| Value::inline_integer(x | y);
-    bxor bxork slow_binary slow_binary |x, y| Value::inline_integer(x ^ y);
-    shl shlk slow_binary slow_binary |x, y| if (0..64).contains(&y) { Value::inline_integer(x << y) } else { None };
-    shr shrk slow_binary slow_binary |x, y| if (0..64).contains(&y) { Value::inline_integer((x as u64 >> y) as i64) } else { None };
+    band bandk operated operated |x, y| Value::inline_integer(x & y);
+    bor bork operated operated |x, y| Value::inline_integer(x | y);
+    bxor bxork operated operated |x, y| Value::inline_integer(x ^ y);
+    shl shlk operated operated |x, y| if (0..64).contains(&y) { Value::inline_integer(x << y) } else { None };
+    shr shrk operated operated |x, y| if (0..64).contains(&y) { Value::inline_integer((x as u64 >> y) as i64) } else { None };
 }
 
 /// `%` and `//` of floats, or of a float and an integer.
@@ -165,7 +165,7 @@ macro_rules! float_division {
                     put(base, a(ins), Value::float($result(x, y)));
                     next!(pc, base, k, vm)
                 }
-                slow!(slow_binary, ins, pc, base, k, vm)
+                slow!(operated, ins, pc, base, k, vm)
             }
             #[inline(never)]
             $name_k(ins, pc, base, k, vm) {
@@ -174,7 +174,7 @@ macro_rules! float_division {
                     put(base, a(ins), Value::float($result(x, y)));
                     next!(pc, base, k, vm)
                 }
-                slow!(slow_binary, ins, pc, base, k, vm)
+                slow!(operated, ins, pc, base, k, vm)
             }
         }
     )*};
@@ -217,7 +217,7 @@ handlers! {
             put(base, a(ins), Value::float(power(x, y)));
             next!(pc, base, k, vm)
         }
-        slow!(slow_binary, ins, pc, base, k, vm)
+        slow!(operated, ins, pc, base, k, vm)
     }
     #[inline(never)]
     powk(ins, pc, base, k, vm) {
@@ -225,6 +225,6 @@ handlers! {
             put(base, a(ins), Value::float(power(x, y)));
             next!(pc, base, k, vm)
         }
-        slow!(slow_binary, ins, pc, base, k, vm)
+        slow!(operated, ins, pc, base, k, vm)
     }
 }

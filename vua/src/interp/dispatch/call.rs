@@ -22,7 +22,7 @@ macro_rules! enter {
 
 /// Whether a frame of so many registers at `base` fits the stack, with the slots that are free above every frame.
 #[inline(always)]
-unsafe fn fits(vm: *mut Vm, base: *mut u64, registers: usize) -> bool {
+pub(super) unsafe fn fits(vm: *mut Vm, base: *mut u64, registers: usize) -> bool {
     // SAFETY: the core's own machine; an address is computed, not followed.
     unsafe { base.wrapping_add(registers + SLACK) <= (*vm).core.stack_end }
 }
@@ -51,6 +51,21 @@ unsafe fn is_native(register: *mut u64) -> bool {
         }
         let closure: *const Closure = get(register, 0).address().cast();
         word_at((*closure).entry) & 0xff >= Op::NATIVE as u64
+    }
+}
+
+/// How many results a return instruction gives.
+#[inline(always)]
+pub(super) unsafe fn results(vm: *mut Vm, ins: u64) -> usize {
+    let op = ins & 0xff;
+    if op == Op::RET1 as u64 {
+        1
+    } else if op == Op::RETM as u64 {
+        // SAFETY: the core's own machine.
+        d(ins) + unsafe { (*vm).core.open }
+    } else {
+        // `RET0` has an operand of 0.
+        d(ins)
     }
 }
 
@@ -171,15 +186,7 @@ handlers! {
         }
         if let Link::Vua(after) = Link::decode(*frame.sub(1)) {
             let call = word_at(after.sub(1));
-            let op = ins & 0xff;
-            let given = if op == Op::RET1 as u64 {
-                1
-            } else if op == Op::RETM as u64 {
-                d(ins) + (*vm).core.open
-            } else {
-                // `RET0` has an operand of 0.
-                d(ins)
-            };
+            let given = results(vm, ins);
             let (from, to) = (base.add(a(ins)), frame.sub(2));
             let wanted = if c(call) == 0 {
                 (*vm).core.open = given;
@@ -196,7 +203,7 @@ handlers! {
             let caller = frame.sub(2 + a(call));
             next!(after, caller, proto_of(caller), vm)
         }
-        slow!(slow_return, ins, pc, base, k, vm)
+        slow!(return_elsewhere, ins, pc, base, k, vm)
     }
 
     #[inline(never)]
@@ -229,7 +236,7 @@ handlers! {
 
 /// Runs a native's first step in the frame at `base`; where to go on: the next instruction and register 0, or null to leave with [`Core::left`].
 ///
-/// One result, no result or some for a plain call are delivered here; all else is for [`Core::after_native`].
+/// One result, no result or some for a plain call are delivered here, and a function is called; all else is for [`Core::after_native`].
 #[inline(never)]
 unsafe fn run_native(
     vm: *mut Vm,
@@ -237,26 +244,70 @@ unsafe fn run_native(
     base: *mut u64,
     count: usize,
 ) -> (*const AtomicU32, *mut u64) {
+    let step = Step {
+        count,
+        slots: count,
+        ..Step::default()
+    };
+    // SAFETY: as the caller says.
+    unsafe { run_step(vm, pc, base, step) }
+}
+
+/// Runs a native's later step, [`Core::step`], as [`run_native`] does the first.
+#[inline(never)]
+pub(super) unsafe fn run_native_again(vm: *mut Vm, base: *mut u64) -> (*const AtomicU32, *mut u64) {
+    // SAFETY: as the caller says.
+    unsafe { run_step(vm, calls::resumed(), base, (*vm).core.step) }
+}
+
+/// Runs a native's step in the frame at `base`, which has room for it.
+#[inline(always)]
+unsafe fn run_step(
+    vm: *mut Vm,
+    pc: *const AtomicU32,
+    base: *mut u64,
+    step: Step,
+) -> (*const AtomicU32, *mut u64) {
     // SAFETY: the core's own machine; the function in a native's frame is a native function, and its word the address of a `NativeFn`.
     unsafe {
         let core = &mut (*vm).core;
         core.pc = pc;
         core.base = base;
-        core.slots = count;
+        core.slots = step.slots;
         let native: *const NativeFunction = get(base.sub(2), 0).address().cast();
         let function = core::mem::transmute::<*const (), NativeFn>((*native).function);
         let mut call = Call {
             core,
-            count,
-            state: 0,
-            results: 0,
-            failed: false,
+            count: step.count,
+            state: step.state,
+            results: step.results,
+            failed: step.failed,
         };
         let next = function(&mut call);
         let state = call.state;
         let slots = core::mem::replace(&mut core.slots, NO_STEP);
         // The stack may have moved.
         let base = core.base;
+        if let Ok(Next::Call {
+            at,
+            arguments,
+            state,
+            protected,
+        }) = next
+            && Value::has_tag_at(base.add(at), Tag::Function)
+        {
+            let callee = base.add(at + 2);
+            *callee.sub(1) = Link::Native {
+                protected,
+                distance: at + 2,
+                state,
+                count: step.count,
+            }
+            .encode();
+            core.n = arguments;
+            let closure: *const Closure = get(base, at).address().cast();
+            return ((*closure).entry, callee);
+        }
         if let Link::Vua(after) = Link::decode(*base.sub(1)) {
             let call = word_at(after.sub(1));
             let to = base.sub(2);
@@ -289,11 +340,9 @@ unsafe fn run_native(
             }
         }
         let step = Step {
-            count,
             state,
-            results: 0,
-            failed: false,
             slots,
+            ..step
         };
         let exit = match core.after_native(next, step) {
             Ok(()) => None,

@@ -15,7 +15,7 @@ macro_rules! comparison {
                 if let (Some(x), Some(y)) = (x.as_str(), y.as_str()) {
                     branch!((x.bytes() $op y.bytes()) ^ $negate, pc, base, k, vm)
                 }
-                slow!(slow_compare, ins, pc, base, k, vm)
+                slow!(ordered, ins, pc, base, k, vm)
             }
             $name(ins, pc, base, k, vm) {
                 let y = base.add(d(ins));
@@ -129,7 +129,7 @@ macro_rules! equality {
                 if equal || !(asks(x) || asks(y)) {
                     branch!(equal ^ $negate, pc, base, k, vm)
                 }
-                slow!(slow_compare, ins, pc, base, k, vm)
+                slow!(equated, ins, pc, base, k, vm)
             }
         }
     )*};

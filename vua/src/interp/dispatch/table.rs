@@ -134,7 +134,7 @@ handlers! {
             table_in(base, b(ins))
         } else if Value::has_tag_at(base.add(b(ins)), Tag::String)
             && let Some(metatable) = (*vm).core.engine.string_metatable()
-            && let Some(methods) = metatable.index_hinted((*vm).index_name)
+            && let Some(methods) = metatable.index_hinted((*vm).index_name).as_table()
         {
             let node = methods.node_block().hinted(hint);
             let value = node.value();
@@ -165,7 +165,11 @@ handlers! {
                 put(base, a(ins), Value::NIL);
                 next!(pc.add(1), base, k, vm)
             };
-            let Some(methods) = metatable.index_hinted((*vm).index_name) else {
+            let index = metatable.index_hinted((*vm).index_name);
+            let Some(methods) = index.as_table() else {
+                if index.has_tag(Tag::Function) {
+                    slow!(indexed, ins, pc, base, k, vm)
+                }
                 slow!(get_field, ins, pc, base, k, vm)
             };
             let node = methods.node_block().hinted(hint);
@@ -188,7 +192,7 @@ handlers! {
             put(base, a(ins), value);
             next!(pc.add(1), base, k, vm)
         }
-        slow!(slow_get, ins, pc, base, k, vm)
+        slow!(indexed, ins, pc, base, k, vm)
     }
     gset(ins, pc, base, k, vm) {
         let environment = closure_of(base).capture_at(0);
@@ -219,7 +223,7 @@ handlers! {
             note(pc, index);
             next!(pc.add(1), base, k, vm)
         }
-        slow!(slow_set, ins, pc, base, k, vm)
+        slow!(assigned, ins, pc, base, k, vm)
     }
 
     tget(ins, pc, base, k, vm) {
@@ -278,7 +282,7 @@ handlers! {
                     put(base, a(ins), value);
                     next!(pc, base, k, vm)
                 }
-                slow!(slow_get, ins, pc, base, k, vm)
+                slow!(indexed, ins, pc, base, k, vm)
             }
             let value = if ins & 0xff == Op::TGETI as u64 { table.get_int(c(ins) as i64) } else { table.get(get(base, c(ins))) };
             if !value.is_nil() || !table.header().has(flags::METATABLE) {
@@ -286,7 +290,7 @@ handlers! {
                 next!(pc, base, k, vm)
             }
         }
-        slow!(slow_get, ins, pc, base, k, vm)
+        slow!(indexed, ins, pc, base, k, vm)
     }
     /// `TSET`, `TSETK` of an integer key of a shared table of which nothing else is asked: what has a place and is no reference is stored there.
     #[inline(never)]
@@ -317,7 +321,7 @@ handlers! {
                 next!(pc, base, k, vm)
             }
         }
-        slow!(slow_set, ins, pc, base, k, vm)
+        slow!(assigned, ins, pc, base, k, vm)
     }
 
     /// As many elements as the dense block was made for, in a table that nobody else knows.
