@@ -156,6 +156,17 @@ fn shift(call: &mut Call<'_>, by: i64, end: i64) -> Result<Option<Next>, Throw> 
                 return Ok(None);
             }
             FETCHING => {
+                let moved = if by > 0 {
+                    move_plain(object, object, i + 1, i, end - i, 0)
+                } else {
+                    move_plain(object, object, end, end + 1, end - i, 0)
+                };
+                if moved > 0 {
+                    i += by * moved;
+                    keep(call, INDEX, i)?;
+                    call.poll()?;
+                    continue;
+                }
                 let key = call.integer(i + by)?;
                 match call.fetch(object, key, CALLEE, FETCHED)? {
                     Fetched::Value(value) => call.set(MOVING, value),
@@ -329,7 +340,7 @@ fn move_(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 /// Moves elements between two tables without metatables, as long as all that has to be done for each is to copy a word, and at most as many as
-/// may be between two safepoints. How many were moved.
+/// may be between two safepoints: `count` of them, upwards or, if that is negative, downwards, without the first `done`. How many were moved.
 fn move_plain(from: Value, object: Value, first: i64, to: i64, count: i64, done: i64) -> i64 {
     let (Some(source), Some(target)) = (from.as_table(), object.as_table()) else {
         return 0;
