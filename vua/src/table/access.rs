@@ -155,7 +155,7 @@ impl Gc<Table> {
                 .wrapping_sub(1)
                 .wrapping_sub(dense.capacity() as u64);
             if x < radix::SPAN && key >= 1 {
-                if let Some(slot) = radix::find(dense.radix(), x) {
+                if let Some(slot) = radix::find(dense.radix_edge(), x) {
                     // SAFETY: slots hold nothing but values.
                     let value = unsafe { Value::from_bits(slot.load(Ordering::Acquire)) };
                     if !value.is_nil() {
@@ -172,16 +172,20 @@ impl Gc<Table> {
         self.get_node(&Lookup::integer(key))
     }
 
-    /// The slot of an integer key in the radix of a shared table, if its leaf exists.
+    /// The slot of an integer key in the radix of a shared table, if it lies in a large leaf that is found at once.
     #[inline(always)]
+    pub(crate) fn radix_slot_at_once<'a>(self, key: u32) -> Option<&'a AtomicU64> {
+        let dense = self.dense_block();
+        let x = u64::from(key).wrapping_sub(1 + dense.capacity() as u64);
+        radix::find_at_once(dense.radix_edge(), x)
+    }
+
+    /// The slot of an integer key in the radix of a shared table, if its leaf exists.
+    #[inline(never)]
     pub(crate) fn radix_slot_of<'a>(self, key: u32) -> Option<&'a AtomicU64> {
         let dense = self.dense_block();
         let x = u64::from(key).wrapping_sub(1 + dense.capacity() as u64);
-        if x < radix::SPAN {
-            radix::find(dense.radix(), x)
-        } else {
-            None
-        }
+        radix::find(dense.radix_edge(), x)
     }
 
     /// Sets an integer key that lies in the dense block; `false`, and nothing done, if it does not. The fast path of a store, for
@@ -344,7 +348,7 @@ impl Gc<Table> {
         if self.has_integer_nodes() && self.node_block().find(&Lookup::integer(key)).is_some() {
             return Ok(None);
         }
-        if let Some(slot) = radix::find(dense.radix(), x) {
+        if let Some(slot) = radix::find(dense.radix_edge(), x) {
             return Ok(Some(Some(slot)));
         }
         if !make {
@@ -353,8 +357,9 @@ impl Gc<Table> {
         let dense = self.dense_with_radix(local)?;
         Ok(Some(Some(radix::find_or_make(
             local,
-            dense.radix_field(),
+            dense.radix_edge(),
             x,
+            || dense.ends_filled(),
         )?)))
     }
 
@@ -537,7 +542,7 @@ impl Gc<Table> {
         if self.has_integer_nodes() && self.node_block().find(&Lookup::integer(key)).is_some() {
             return None;
         }
-        radix::find(dense.radix(), index - dense.capacity() as u64).map(SlotRef)
+        radix::find(dense.radix_edge(), index - dense.capacity() as u64).map(SlotRef)
     }
 
     /// As [`slot`](Self::slot), but makes the slot, with the value nil, if there is none.

@@ -1,9 +1,9 @@
 //! Dense blocks: the values of keys 1 to a capacity, in order.
 
-use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::radix::RadixNode;
+use super::radix::{Edge, RadixNode};
 use crate::heap::{Header, Kind, LocalHeap, NeedMemory, SLICE, block};
 use crate::object::Gc;
 use crate::value::Value;
@@ -13,7 +13,7 @@ use crate::value::Value;
 pub struct DenseBlock {
     header: Header,
     /// Of a shared table: what holds the integer keys beyond the capacity; null if there are none.
-    pub(super) radix: AtomicPtr<RadixNode>,
+    pub(super) radix: Edge,
 }
 
 const _: () = assert!(size_of::<DenseBlock>() == 16);
@@ -24,7 +24,7 @@ pub(crate) const MAX_CAPACITY: usize = 1 << 30;
 /// The block of every table without dense keys. It has no room and no radix, and is not an object of the heap.
 static EMPTY: DenseBlock = DenseBlock {
     header: Header::new(Kind::DenseBlock, 0),
-    radix: AtomicPtr::new(null_mut()),
+    radix: Edge::new(),
 };
 
 impl DenseBlock {
@@ -106,6 +106,17 @@ impl Gc<DenseBlock> {
         unsafe { Value::from_bits(self.slot(index).load(Ordering::Acquire)) }
     }
 
+    /// Whether at least half of the last 1024 keys have values.
+    pub(super) fn ends_filled(self) -> bool {
+        const LAST: usize = 1024;
+        let capacity = self.capacity();
+        capacity >= LAST / 2
+            && (capacity.saturating_sub(LAST)..capacity)
+                .filter(|&i| !self.get(i).is_nil())
+                .count()
+                >= LAST / 2
+    }
+
     /// Sets the value of key `index + 1`, below the capacity.
     #[inline(always)]
     pub(crate) fn set(self, index: usize, value: Value) {
@@ -114,16 +125,14 @@ impl Gc<DenseBlock> {
     }
 
     #[inline(always)]
-    pub(super) fn radix_field<'a>(self) -> &'a AtomicPtr<RadixNode> {
+    pub(super) fn radix_edge<'a>(self) -> &'a Edge {
         // SAFETY: the block lives.
         unsafe { &(*self.as_ptr()).radix }
     }
 
     #[inline(always)]
     pub(crate) fn radix(self) -> Option<Gc<RadixNode>> {
-        // SAFETY: null or a live node; acquire, so that it is initialised.
-        NonNull::new(self.radix_field().load(Ordering::Acquire))
-            .map(|node| unsafe { Gc::from_ptr(node) })
+        self.radix_edge().node()
     }
 
     /// Calls `visit` with every node of the radix. In the collector's pause.

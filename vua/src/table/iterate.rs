@@ -95,7 +95,7 @@ impl Gc<Table> {
                 }
             }
             if self.is_shared() {
-                while let Some((x, value)) = radix::next(dense.radix(), cursor - capacity) {
+                while let Some((x, value)) = radix::next(dense.radix_edge(), cursor - capacity) {
                     cursor = capacity + x;
                     if left == 0 {
                         return Next::Pause(cursor);
@@ -163,7 +163,7 @@ impl Gc<Table> {
         {
             let dense = self.dense_block();
             let x = i as u64 - 1 - dense.capacity() as u64;
-            if x < radix::SPAN && radix::find(dense.radix(), x).is_some() {
+            if x < radix::SPAN && radix::find(dense.radix_edge(), x).is_some() {
                 return Ok(i as u64);
             }
         }

@@ -34,6 +34,8 @@ mod radix;
 #[cfg(test)]
 mod concurrent_tests;
 #[cfg(test)]
+mod radix_tests;
+#[cfg(test)]
 mod tests;
 
 use core::ptr::{NonNull, null_mut};
@@ -45,6 +47,7 @@ pub use grow::{GrowthStart, Retired};
 pub use iterate::{InvalidKey, Next};
 pub(crate) use nodes::Found;
 pub use nodes::{Node, NodeBlock};
+pub(crate) use radix::RadixNode;
 
 use crate::heap::{Header, Kind, LocalHeap, NeedMemory, SLICE, Visit, flags};
 use crate::object::{Gc, Object, walk};
@@ -332,10 +335,10 @@ pub(crate) fn children(
     if at < radix_from {
         return Some(at);
     }
-    let root = dense.radix()?;
+    let root = dense.radix_edge();
     let mut x = (at - radix_from) as u64;
     while at < end {
-        let (found, value) = radix::next(Some(root), x)?;
+        let (found, value) = radix::next(root, x)?;
         match visit(value) {
             Visit::On => {}
             Visit::StopAfter => return Some(radix_from + found as usize + 1),

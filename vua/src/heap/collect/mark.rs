@@ -33,7 +33,7 @@ use super::super::{Header, Heap, Kind, SLICE, Visit, flags};
 use super::sweep;
 use super::weak::{self, WeakTables, Weakness};
 use crate::object::{Gc, NativeFunction, Proto};
-use crate::table::{DenseBlock, NodeBlock, Table};
+use crate::table::{DenseBlock, NodeBlock, RadixNode, Table};
 use crate::value::{Tag, Value};
 
 /// Entries of a segment: with its header, a page.
@@ -644,6 +644,18 @@ impl<'a> Marker<'a> {
                 Kind::NodeBlock => {
                     let nodes: Gc<NodeBlock> = Gc::from_ptr(object.cast());
                     self.nodes(object, slice, nodes);
+                }
+                Kind::RadixNode => {
+                    let node: Gc<RadixNode> = Gc::from_ptr(object.cast());
+                    if node.is_leaf() {
+                        self.values(node.words(), node.width());
+                    } else {
+                        for i in 0..node.width() {
+                            if let Some(child) = node.child_at(i) {
+                                self.object(child.header_ptr());
+                            }
+                        }
+                    }
                 }
                 Kind::Closure => {
                     let closure: Gc<crate::object::Closure> = Gc::from_ptr(object.cast());

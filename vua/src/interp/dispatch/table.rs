@@ -244,6 +244,18 @@ handlers! {
     #[inline(never)]
     get_radix(ins, pc, base, k, vm) {
         let table = table_in(base, b(ins));
+        if let Some(slot) = table.radix_slot_at_once(get_word(base, c(ins)) as u32) {
+            let value = slot.load(Ordering::Acquire);
+            if value != Value::NIL.to_bits() {
+                *base.add(a(ins)) = value;
+                next!(pc, base, k, vm)
+            }
+        }
+        slow!(get_radix_searching, ins, pc, base, k, vm)
+    }
+    #[inline(never)]
+    get_radix_searching(ins, pc, base, k, vm) {
+        let table = table_in(base, b(ins));
         if let Some(slot) = table.radix_slot_of(get_word(base, c(ins)) as u32) {
             let value = slot.load(Ordering::Acquire);
             if value != Value::NIL.to_bits() {
@@ -304,10 +316,20 @@ handlers! {
                 next!(pc, base, k, vm)
             }
             // An integer that lay among the nodes when the table was shared stays there.
-            if !table.has_integer_nodes() && let Some(slot) = table.radix_slot_of(key) {
+            if !table.has_integer_nodes() && let Some(slot) = table.radix_slot_at_once(key) {
                 slot.store(value.to_bits(), Ordering::Release);
                 next!(pc, base, k, vm)
             }
+        }
+        slow!(set_radix_searching, ins, pc, base, k, vm)
+    }
+    #[inline(never)]
+    set_radix_searching(ins, pc, base, k, vm) {
+        let (table, key) = (table_in(base, b(ins)), get_word(base, c(ins)) as u32);
+        let value = stored(ins, base, k);
+        if !value.is_reference() && !table.has_integer_nodes() && let Some(slot) = table.radix_slot_of(key) {
+            slot.store(value.to_bits(), Ordering::Release);
+            next!(pc, base, k, vm)
         }
         slow!(set_element, ins, pc, base, k, vm)
     }
@@ -391,12 +413,15 @@ macro_rules! stores {
             $element(ins, pc, base, k, vm) {
                 if is_table(base, b(ins)) && let Some(key) = Value::index_at(base.add(c(ins))) {
                     let table = table_in(base, b(ins));
-                    let dense = table.dense_block();
-                    if table.header().flags() == 0 && key.wrapping_sub(1) < dense.length() {
-                        dense.set(key.wrapping_sub(1) as usize, stored!($from ins, base, k));
-                        next!(pc, base, k, vm)
+                    let flags = table.header().flags_acquire();
+                    if flags == 0 {
+                        let dense = table.dense_block();
+                        if key.wrapping_sub(1) < dense.length() {
+                            dense.set(key.wrapping_sub(1) as usize, stored!($from ins, base, k));
+                            next!(pc, base, k, vm)
+                        }
                     }
-                    if table.header().flags_acquire() == flags::SHARED {
+                    if flags == flags::SHARED {
                         slow!(set_radix, ins, pc, base, k, vm)
                     }
                 }
