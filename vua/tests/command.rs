@@ -289,6 +289,36 @@ fn a_loop_that_finds_the_other_cores_asleep_is_split() {
     assert!(splits > 0, "{stats}");
 }
 
+/// With one worker and nothing else to run, heartbeats leave a loop that goes on as it is: split, its table would be shared. One that does not go on is split, since
+/// what it spins for may be one of its own iterations, however deep it spins.
+#[test]
+fn a_heartbeat_splits_only_what_does_not_go_on() {
+    let place = Place::new(
+        "heartbeat",
+        "local out = {}\nparallel for i = 1, 3000000 do out[i & 1023] = i end\nprint(#out)",
+    );
+    let output = place.output(&["run", "--workers", "1", "--stats", "program.vua"]);
+    assert_eq!(text(&output.stdout), "1023\n");
+    let stats = text(&output.stderr);
+    assert!(stats.contains("\"splits\":0,"), "{stats}");
+
+    let place = Place::new(
+        "spins",
+        "local flag = {}
+parallel.invoke(function() while not flag[1] do end end, function() flag[1] = true end)
+parallel for i = 1, 2 do
+  if i == 1 then
+    while not flag[2] do parallel for j = 1, 10 do flag[10 + j] = j end end
+  else
+    flag[2] = true
+  end
+end
+print('ended')",
+    );
+    let output = place.output(&["run", "--workers", "1", "program.vua"]);
+    assert_eq!(text(&output.stdout), "ended\n");
+}
+
 #[test]
 fn a_program_at_its_memory_limit_collects_then_gets_an_error_and_goes_on() {
     let place = Place::new(

@@ -96,6 +96,8 @@ pub(crate) struct Core {
     pub observer: Option<Box<Observer>>,
     /// Whether a heartbeat was asked for and has not come.
     pub beating: bool,
+    /// The loop that [`latent_loop`](Self::latent_loop) found at the last heartbeat.
+    pub latent: Option<(usize, u64)>,
     /// The core's place in the scheduler, while it works.
     worker: Option<Worker<'static, Gc<Task>>>,
     /// Stacks of [`INITIAL_SLOTS`](crate::task::INITIAL_SLOTS) whose tasks have ended: the next tasks get them warm.
@@ -165,6 +167,7 @@ impl Core {
             meter: Meter::default(),
             observer: None,
             beating: false,
+            latent: None,
             worker: None,
             spare_stacks: [core::ptr::null_mut(); SPARE_STACKS],
             spare_count: 0,

@@ -258,38 +258,7 @@ impl Core {
         &mut self,
         whole: bool,
     ) -> Result<Option<Gc<Task>>, crate::heap::NeedMemory> {
-        let mut outermost = None;
-        let mut walk = Some(Frame {
-            base: self.base,
-            pc: self.pc,
-        });
-        let mut depth = 0;
-        let mut coroutine = self.coroutine();
-        while let Some(frame) = walk
-            && depth < SPLIT_DEPTH
-        {
-            // SAFETY: the stack is the running task's, suspended at a safepoint.
-            unsafe {
-                // At its head a function has its arguments in place, and no other register.
-                let has_loop = depth > 0 || !self.is_entering() || self.n == BODY_ARGUMENTS;
-                if has_loop
-                    && let Some(proto) = self.frame_proto(frame)
-                    && proto.parallel_body
-                    && !Gc::<Latch>::from_value(get(frame.base, 3)).is_some_and(|l| l.has_failed())
-                    && let Some(half) = cut(frame.base, whole)
-                {
-                    outermost = Some((frame.base, half));
-                }
-                // Below a coroutine's first frame are those of whoever resumed it.
-                walk = frame.caller().or_else(|| {
-                    let (frame, outer) = coroutine?.resumed_from();
-                    coroutine = outer;
-                    Some(frame)
-                });
-            }
-            depth += 1;
-        }
-        let Some((base, (last, first))) = outermost else {
+        let Some((base, (last, first))) = self.outermost_loop(whole) else {
             return Ok(None);
         };
         // SAFETY: `base` is the frame of a parallel loop's body.
@@ -321,6 +290,50 @@ impl Core {
             self.counters.splits += 1;
             Ok(Some(task))
         }
+    }
+
+    /// Where the outermost loop of the running task that has iterations left is: its frame and the word of its index, which is another one as soon as the loop has
+    /// gone on.
+    pub(crate) fn latent_loop(&self) -> Option<(usize, u64)> {
+        let (base, _) = self.outermost_loop(true)?;
+        // SAFETY: `base` is the frame of a parallel loop's body, whose first register is its index.
+        Some((base as usize, unsafe { get(base, 0) }.to_bits()))
+    }
+
+    /// The frame of the outermost loop on the running task's stack that has iterations left, and where they are cut.
+    fn outermost_loop(&self, whole: bool) -> Option<(*mut u64, (Number, Number))> {
+        let mut outermost = None;
+        let mut walk = Some(Frame {
+            base: self.base,
+            pc: self.pc,
+        });
+        let mut depth = 0;
+        let mut coroutine = self.coroutine();
+        while let Some(frame) = walk
+            && depth < SPLIT_DEPTH
+        {
+            // SAFETY: the stack is the running task's, suspended at a safepoint.
+            unsafe {
+                // At its head a function has its arguments in place, and no other register.
+                let has_loop = depth > 0 || !self.is_entering() || self.n == BODY_ARGUMENTS;
+                if has_loop
+                    && let Some(proto) = self.frame_proto(frame)
+                    && proto.parallel_body
+                    && !Gc::<Latch>::from_value(get(frame.base, 3)).is_some_and(|l| l.has_failed())
+                    && let Some(half) = cut(frame.base, whole)
+                {
+                    outermost = Some((frame.base, half));
+                }
+                // Below a coroutine's first frame are those of whoever resumed it.
+                walk = frame.caller().or_else(|| {
+                    let (frame, outer) = coroutine?.resumed_from();
+                    coroutine = outer;
+                    Some(frame)
+                });
+            }
+            depth += 1;
+        }
+        outermost
     }
 
     fn boxed(&mut self, n: Number) -> Result<Value, crate::heap::NeedMemory> {

@@ -374,7 +374,7 @@ impl Core {
             engine.flush_output();
             self.beating = false;
             self.worker().fire_timers();
-            if may_leave {
+            if may_leave && self.makes_way() {
                 // Whoever runs next starts the clock again.
                 self.beat();
                 return Err(Leave::Exit(Exit::Preempted));
@@ -382,6 +382,18 @@ impl Core {
             self.beat();
         }
         Ok(())
+    }
+
+    /// Whether the running task, whose turn is over, is to be moved aside: for tasks that are queued, or for iterations of a loop on its own stack that has not gone on
+    /// since the last heartbeat, for the iteration that is running may spin until another has run. A loop that goes on stays one task's,
+    /// and what it uses unshared.
+    fn makes_way(&mut self) -> bool {
+        if self.engine.scheduler().has_injected() || !self.worker().is_empty() {
+            self.latent = None;
+            return true;
+        }
+        let latent = self.latent_loop();
+        latent.is_some() && core::mem::replace(&mut self.latent, latent) == latent
     }
 
     /// A safepoint in the middle of long work on the heap: answers handshakes and stops, and leaves the rest for the next one.
