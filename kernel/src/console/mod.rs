@@ -10,7 +10,7 @@
 //! is a virtio console it takes the port's place, with the same bytes, and a thousandth of the time: that at PCI device [`FILES_DEVICE`] of the
 //! root bus for COM3; for COM1 that at [`PROGRAM_DEVICE`] of the root bus, or else the first other one, behind bridges too.
 //!
-//! Beside these, all that goes out on the first two appears on the [`screen`](crate::screen), and what is typed at a PC's keyboard is input
+//! Beside these, all that goes out on the first two appears on the [`screen`], and what is typed at a PC's keyboard is input
 //! ([`typing`]): a machine without serial ports has no other console.
 
 pub mod escape;
