@@ -81,7 +81,7 @@ fn a_program_gets_its_arguments_and_data() {
     let printed = boot(&[], &program("folder"), &arguments).success();
     assert_eq!(
         String::from_utf8_lossy(&printed),
-        "4:one|two words||ü\ndata of the program's folder\n"
+        "4:one|two words||ü\ndata of the program's folder\n1.5\ttrue\n"
     );
 }
 

@@ -35,6 +35,7 @@ use crate::interp::native::NativeFn;
 use crate::interp::{Core, Vm};
 use crate::library::Builder;
 use crate::library::module::{Load, Loads};
+use crate::library::module_types::{ModuleTypes, Unbound};
 use crate::library::tuning::Tuning;
 use crate::object::{Cell, Closure, Gc, Loaded, NativeFunction, Proto, Str};
 use crate::observe::{Observe, Observer};
@@ -161,6 +162,7 @@ pub struct Engine {
     files: crate::library::io::Files,
     output: Output,
     loads: Loads,
+    module_types: ModuleTypes,
     main: AtomicPtr<Task>,
     main_ended: AtomicBool,
     /// A core has found that no task is left, and reports errors that nobody joined.
@@ -301,6 +303,7 @@ impl Engine {
             files: crate::library::io::Files::new(),
             output: Output::new(),
             loads: Loads::new(),
+            module_types: ModuleTypes::new(),
             main: AtomicPtr::new(core::ptr::null_mut()),
             main_ended: AtomicBool::new(false),
             reporting: AtomicBool::new(false),
@@ -356,23 +359,37 @@ impl Engine {
         // SAFETY: no core works yet.
         let core = unsafe { &mut (*self.machines[0].0.get()).core };
         let mut budget = Budget::new(&core.heap);
-        let function = if source.starts_with(&binary::SIGNATURE) {
-            if !budget.ask(binary::memory_to_decode(source)) {
+        let more = &mut |bytes| budget.ask(bytes);
+        let (function, modules) = if source.starts_with(&binary::SIGNATURE) {
+            if !more(binary::memory_to_decode(source)) {
                 return Err(LoadError::Memory);
             }
-            binary::decode(source).map_err(|text| LoadError::Verify(format!("{path}: {text}")))?
+            let function = binary::decode(source)
+                .map_err(|text| LoadError::Verify(format!("{path}: {text}")))?;
+            let modules = crate::compile::modules::of_compiled(&function.structs, self, more);
+            (Ok(function), modules)
         } else {
-            let function =
-                crate::compile::compile_within(source, path, &mut |bytes| budget.ask(bytes));
-            if budget.refused().is_some() {
-                return Err(LoadError::Memory);
-            }
-            function.map_err(LoadError::Compile)?
+            crate::compile::compile_within(source, path, self, more)
         };
+        if budget.refused().is_some() {
+            return Err(LoadError::Memory);
+        }
+        let function = function.map_err(LoadError::Compile)?;
         crate::bytecode::verify(&function).map_err(|e| LoadError::Verify(format!("{e}")))?;
+        let bound = match self
+            .module_types
+            .bind(&core.heap, &function, &modules, None)
+        {
+            Ok(bound) => bound,
+            Err(Unbound::Differs(text)) => {
+                return Err(LoadError::Verify(format!("{path}: {text}")));
+            }
+            Err(Unbound::Memory(_)) => return Err(LoadError::Memory),
+        };
         let charge = budget.keep(function.footprint());
         let function = Arc::new(Loaded::new(function, charge));
-        let closure = self.closure(&core.heap, &function, self.globals)?;
+        let closure = self.closure(&core.heap, &function, self.globals, &bound.types)?;
+        self.module_types.keep(bound);
         let mut values = Vec::new();
         let list = Table::new(&core.heap, arguments.len(), 2)?;
         list.set_int(
@@ -404,14 +421,15 @@ impl Engine {
     }
 
     /// A closure of a function that is loaded by itself. Its first capture, which a main chunk calls `_ENV`, is `environment`; others, which a
-    /// dumped function may have, are nil or zero.
+    /// dumped function may have, are nil or zero. `types` are those of its structs that are made already.
     pub(crate) fn closure(
         &self,
         local: &LocalHeap,
         function: &Arc<crate::object::Loaded>,
         environment: Value,
+        types: &[Option<Value>],
     ) -> Result<Gc<Closure>, NeedMemory> {
-        let proto = Proto::load(local, self.heap, function)?;
+        let proto = Proto::load(local, self.heap, function, types)?;
         let closure = Closure::new(local, proto, function.captures.len())?;
         for (i, capture) in function.captures.iter().enumerate() {
             let value = if i == 0 { environment } else { Value::NIL };
@@ -657,7 +675,8 @@ impl Engine {
         for value in &self.names {
             visit(*value);
         }
-        visit(self.prelude.root());
+        self.prelude.roots().into_iter().for_each(&mut *visit);
+        self.module_types.each_root(visit);
         for value in [
             self.out_of_memory,
             self.handler_error,
@@ -705,6 +724,11 @@ impl Engine {
     /// released one by one any more.
     pub(crate) fn forget_retired(&self) {
         self.retired.lock().clear();
+    }
+
+    /// The types of structs that modules declare.
+    pub(crate) fn module_types(&self) -> &ModuleTypes {
+        &self.module_types
     }
 
     /// The program's globals.

@@ -501,6 +501,79 @@ fn tasks_wait_and_are_cancelled_under_collections_and_failing_allocations() {
 }
 
 #[test]
+fn structs_of_modules_are_compared_when_a_compiled_program_is_loaded() {
+    let place = Place::new(
+        "structs",
+        "struct S from 'm'\nlocal s: S = S { x = 3, y = 4 }\nprint(s:sum(), S == require 'm', S.size)\n",
+    );
+    let module = |fields: &str| {
+        let text = format!(
+            "struct Other z: u8 end struct S {fields} end function S:sum() return self.x + self.y end return S"
+        );
+        fs::write(place.0.join("m.vua"), text).unwrap();
+    };
+    let says = |arguments: &[&str], status: i32, what: &str| {
+        let output = place.output(arguments);
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        assert!(said.contains(what), "{arguments:?}: {said}");
+    };
+    says(
+        &["check", "program.vua"],
+        2,
+        "program.vua:1:15: module 'm' not found: there is none of 'm.vua'",
+    );
+    module("x: u8  y: reg");
+    says(&["check", "program.vua"], 0, "");
+    says(&["build", "program.vua", "-o", "out.vbc"], 0, "");
+    says(&["run", "program.vua"], 0, "7\ttrue\t16\n");
+    says(&["run", "out.vbc"], 0, "7\ttrue\t16\n");
+    // The module compiled as well.
+    says(&["build", "m.vua", "-o", "m.vbc", "--strip"], 0, "");
+    fs::remove_file(place.0.join("m.vua")).unwrap();
+    says(&["run", "out.vbc"], 0, "7\ttrue\t16\n");
+    says(&["check", "program.vua"], 0, "");
+    says(&["run", "program.vua"], 0, "7\ttrue\t16\n");
+    // Another layout, in whatever respect: the compiled program is refused before it runs.
+    for fields in [
+        "x: u16  y: reg",
+        "y: reg  x: u8",
+        "x: u8  y: reg  z: u8",
+        "x: u8  z: reg",
+        "x: u8[1]  y: reg",
+    ] {
+        module(fields);
+        says(
+            &["run", "out.vbc"],
+            2,
+            "struct 'S' of module 'm' (m.vua) is not what it was when this was compiled: compile it again",
+        );
+    }
+    module("packed x: u8  y: reg");
+    says(&["run", "out.vbc"], 2, "compile it again");
+    fs::write(place.0.join("m.vua"), "local struct = 1").unwrap();
+    says(
+        &["run", "out.vbc"],
+        2,
+        "module 'm' (m.vua) has no struct 'S' in its outermost scope: it declares none there",
+    );
+    fs::remove_file(place.0.join("m.vua")).unwrap();
+    fs::remove_file(place.0.join("m.vbc")).unwrap();
+    says(&["run", "out.vbc"], 2, "module 'm' not found");
+    module("x: u16  y: reg");
+    says(&["run", "program.vua"], 0, "7\ttrue\t16\n");
+    // What is declared in between goes along: it is the structs that count.
+    module("x: u8  y: reg");
+    let text = fs::read_to_string(place.0.join("m.vua")).unwrap();
+    fs::write(
+        place.0.join("m.vua"),
+        format!("struct Before a: f64 end {text}"),
+    )
+    .unwrap();
+    says(&["run", "out.vbc"], 0, "7\ttrue\t16\n");
+}
+
+#[test]
 fn build_makes_a_file_that_runs_as_the_program_does() {
     let place = Place::new(
         "build",

@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use vua::bytecode::binary;
+use vua::compile::modules::Files;
 
 struct Counting;
 static NOW: AtomicUsize = AtomicUsize::new(0);
@@ -130,12 +131,36 @@ fn sources(n: usize) -> Vec<(&'static str, String)> {
                 (0..2000).map(|i| format!("a{i}: u8 ")).collect::<String>()
             ),
         ),
+        (
+            "imports",
+            (0..500)
+                .map(|i| format!("do struct S{} from 'm' end ", i % 190))
+                .collect::<String>(),
+        ),
         ("errors", "x = = 1 ".repeat(n)),
         ("parfor", "parallel for i = 1, 2 do end ".repeat(n / 8)),
         ("longname", format!("local {} = 1", "a".repeat(n * 10))),
         ("longstring", format!("local s = '{}'", "a".repeat(n * 10))),
         ("comment", format!("--{}", "a".repeat(n * 10))),
     ]
+}
+
+/// One module, of many structs.
+struct OneModule(String);
+
+impl OneModule {
+    fn new() -> OneModule {
+        let declarations = (0..190)
+            .map(|i| format!("struct S{i} a: reg b: f64[3] c: u8 d{i}: u32be end "))
+            .collect::<String>();
+        OneModule(format!("struct E a: u8 end {declarations}"))
+    }
+}
+
+impl Files for OneModule {
+    fn read(&self, file: &str, more: &mut dyn FnMut(usize) -> bool) -> Option<Vec<u8>> {
+        (file == "m.vua" && more(self.0.len())).then(|| self.0.clone().into_bytes())
+    }
 }
 
 /// The most that `run` has in use at a time beyond what there was, and its result.
@@ -149,6 +174,7 @@ fn most<T>(run: impl FnOnce() -> T) -> (usize, T) {
 // One test, for the counters are the process's.
 #[test]
 fn compiling_takes_no_more_than_was_asked_for() {
+    let files = OneModule::new();
     // Just past a power of two, where a vector has just doubled, and where it is nearly full.
     for n in [16_400, 20_000, 33_000] {
         for (name, source) in sources(n) {
@@ -158,12 +184,15 @@ fn compiling_takes_no_more_than_was_asked_for() {
                     asked += bytes;
                     true
                 };
-                let compiled = vua::compile::compile_within(source.as_bytes(), "t", &mut more);
+                let (compiled, modules) =
+                    vua::compile::compile_within(source.as_bytes(), "t", &files, &mut more);
                 if let Ok(function) = &compiled {
                     vua::bytecode::verify(function).unwrap();
                 }
+                drop(modules);
                 compiled
             });
+            assert!(compiled.is_ok() || name != "imports", "{compiled:?}");
             assert!(
                 taken <= asked,
                 "{name}: {taken} bytes taken, {asked} asked for, {} of text",
@@ -197,6 +226,7 @@ fn compiling_takes_no_more_than_was_asked_for() {
         drop(vua::compile::compile_within(
             source.as_bytes(),
             "t",
+            &files,
             &mut more,
         ));
     });

@@ -1,7 +1,7 @@
 //! Runs the examples of `docs/language.md` and of the README: each block marked `vua` (in the README `lua`, which is displayed in colours) must print what stands in
 //! the `output` block that follows it (nothing, if none does), and end with the error in the `error` block, if one follows.
 //!
-//! An error block's first word after the mark, if there is one, is the exit status instead of 1.
+//! A block marked `vua` and a file's name is a module that the next program finds beside itself. An error block's first word after the mark, if there is one, is the exit status instead of 1.
 
 mod cases;
 
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
 fn examples(page: &str, text: &str, mark_of_programs: &str) -> Vec<Case> {
     let mut found: Vec<Case> = Vec::new();
     let mut section = String::new();
+    let mut beside = None;
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         if let Some(title) = line.strip_prefix('#') {
@@ -44,13 +45,20 @@ fn examples(page: &str, text: &str, mark_of_programs: &str) -> Vec<Case> {
             content.push('\n');
         }
         let mut words = mark.split_whitespace();
-        match words.next() {
-            Some(word) if word == mark_of_programs => {
+        match (words.next(), words.next()) {
+            (Some(word), Some(file)) if word == mark_of_programs => {
+                let folder =
+                    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("documentation-{number}"));
+                fs::create_dir_all(&folder).expect("a folder can be made");
+                fs::write(folder.join(file), content).expect("a module can be written");
+                beside = Some(folder);
+            }
+            (Some(word), None) if word == mark_of_programs => {
                 found.push(Case {
                     name: format!("{page} line {}, {section}", number + 1),
                     file: "example.vua".to_owned(),
                     source: content,
-                    beside: None,
+                    beside: beside.take(),
                     arguments: Vec::new(),
                     input: String::new(),
                     output: String::new(),
@@ -58,16 +66,17 @@ fn examples(page: &str, text: &str, mark_of_programs: &str) -> Vec<Case> {
                     status: 0,
                 });
             }
-            Some("output") => found.last_mut().expect("output follows a program").output = content,
-            Some("error") => {
+            (Some("output"), None) => {
+                found.last_mut().expect("output follows a program").output = content
+            }
+            (Some("error"), status) => {
                 let case = found.last_mut().expect("an error follows a program");
                 case.error = content;
-                case.status = words
-                    .next()
-                    .map_or(1, |status| status.parse().expect("a status is a number"));
+                case.status =
+                    status.map_or(1, |status| status.parse().expect("a status is a number"));
             }
-            Some("sh") => {}
-            other => panic!(
+            (Some("sh"), None) => {}
+            (other, _) => panic!(
                 "{page} line {}: every block is run, so its mark is {mark_of_programs}, output or error, not {other:?}",
                 number + 1
             ),

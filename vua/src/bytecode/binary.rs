@@ -15,14 +15,14 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::memory::{Field, Member, Scalar, Shape};
+use crate::memory::{Field, Member, Origin, Scalar, Shape};
 
 use super::function::{Capture, CaptureKind, CaptureSource, Constant, Function, LocalName};
 
 /// What every binary chunk begins with.
 pub const SIGNATURE: [u8; 4] = *b"\x1bVua";
 /// Changes with the instructions and with the format.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 /// Signature, version and hash.
 const HEADER: usize = 13;
 /// Functions are nested no deeper than this, so that reading them needs little of the machine's stack.
@@ -30,6 +30,11 @@ const MAX_DEPTH: usize = 250;
 
 /// A field's member from here on is an embedded struct; below, a scalar.
 const STRUCTS: u64 = 64;
+
+/// Where a struct is declared.
+const HERE: u64 = 0;
+const MODULE: u64 = 1;
+const EMBEDDED: u64 = 2;
 
 /// Writes a function. Without names and lines if `strip` says so: messages of it then say `?`.
 pub fn encode(function: &Function, strip: bool) -> Vec<u8> {
@@ -228,7 +233,16 @@ impl Writer<'_> {
         });
         self.list(structs, |writer, shape| {
             writer.text(shape.name.as_bytes());
-            writer.number(u64::from(shape.packed));
+            let origin = match &shape.origin {
+                Origin::Here => HERE,
+                Origin::Module(_) => MODULE,
+                Origin::Embedded => EMBEDDED,
+            };
+            let bits = u64::from(shape.packed) | u64::from(shape.outermost) << 1;
+            writer.number(bits | origin << 2);
+            if let Origin::Module(module) = &shape.origin {
+                writer.text(module.as_bytes());
+            }
             writer.list(&shape.fields, |writer, field| {
                 writer.text(field.name.as_bytes());
                 match field.member {
@@ -381,9 +395,11 @@ impl<'a> Reader<'a> {
         })?;
         let structs = self.list(|reader| {
             let name = reader.name()?;
-            let packed = match reader.number()? {
-                0 => false,
-                1 => true,
+            let bits = reader.number()?;
+            let origin = match bits >> 2 {
+                HERE => Origin::Here,
+                MODULE => Origin::Module(reader.name()?),
+                EMBEDDED => Origin::Embedded,
                 _ => return None,
             };
             let fields = reader.list(|reader| {
@@ -404,8 +420,10 @@ impl<'a> Reader<'a> {
             })?;
             Some(Shape {
                 name,
-                packed,
+                packed: bits & 1 != 0,
                 fields,
+                outermost: bits & 2 != 0,
+                origin,
             })
         })?;
         let children = self.list(|reader| reader.function(Some(&source), depth + 1))?;

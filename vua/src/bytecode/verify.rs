@@ -70,12 +70,6 @@ pub fn verify(main: &Function) -> Result<(), VerifyError> {
             return fail(&format!("struct {index}: {message}"));
         }
     };
-    if main.structs.iter().any(|shape| {
-        let name = |i: usize| &shape.fields[i].name;
-        (0..shape.fields.len()).any(|i| (0..i).any(|j| name(i) == name(j)))
-    }) {
-        return fail("a field is declared twice");
-    }
     verify_function(main, &mut Vec::new(), &main.structs, &layouts)
 }
 

@@ -303,6 +303,17 @@ fn work_on_threads(engine: &'static Engine, workers: usize) -> i32 {
     status
 }
 
+/// Where the program in a folder finds modules, whose structs it may name.
+struct Beside(PathBuf);
+
+impl vua::compile::modules::Files for Beside {
+    fn read(&self, file: &str, _: &mut dyn FnMut(usize) -> bool) -> Option<Vec<u8>> {
+        platform::candidates(&self.0, file)
+            .into_iter()
+            .find_map(|path| fs::read(path).ok())
+    }
+}
+
 /// A function that was compiled before, verified.
 fn read_compiled(bytes: &[u8]) -> Result<Function, String> {
     let function = vua::bytecode::binary::decode(bytes)?;
@@ -323,7 +334,10 @@ fn compile(file: &Path) -> Option<Function> {
             }
         };
     }
-    match vua::compile::compile(text, &file.to_string_lossy()) {
+    let files = Beside(folder_of(file));
+    let (function, _) =
+        vua::compile::compile_within(text, &file.to_string_lossy(), &files, &mut |_| true);
+    match function {
         Ok(function) => Some(function),
         Err(diagnostics) => {
             for diagnostic in diagnostics {

@@ -250,13 +250,14 @@ impl Host {
         }
     }
 
-    /// Where the file may lie: under the current directory, then beside the program.
     fn candidates(&self, name: &str) -> [PathBuf; 2] {
-        [
-            Path::new(name).to_path_buf(),
-            self.program_folder.join(name),
-        ]
+        candidates(&self.program_folder, name)
     }
+}
+
+/// Where a file may lie: under the current directory, then beside the program.
+pub fn candidates(program_folder: &Path, name: &str) -> [PathBuf; 2] {
+    [Path::new(name).to_path_buf(), program_folder.join(name)]
 }
 
 /// Whether a read from standard input would not wait; waits for that at most `milliseconds` (-1: for ever).

@@ -11,6 +11,7 @@ mod control;
 mod emit;
 mod frame;
 mod function;
+pub mod modules;
 mod operand;
 mod operator;
 mod place;
@@ -30,6 +31,9 @@ use crate::syntax::ast::{Chunk, FunctionId, VariableId};
 use crate::syntax::{self, Position};
 
 pub use crate::syntax::Diagnostic;
+pub use crate::syntax::modules::{Declarations, Modules};
+
+use modules::{Files, NoFiles};
 
 use emit::FunctionState;
 use operand::Literal;
@@ -105,28 +109,42 @@ pub fn without_first_comment(file: &[u8]) -> &[u8] {
     }
 }
 
-/// Compiles a source text. The result has one capture, the environment `_ENV`, and takes any number of arguments.
+/// Compiles a source text that names no structs of other modules. The result has one capture, the environment `_ENV`, and takes any number of arguments.
 ///
 /// `chunk_name` is how messages name the source: a path, or `[string "…"]`.
 ///
 /// # Errors
 /// All that is wrong with the text, as far as one run can tell, in order of appearance; at most 20, at least one.
 pub fn compile(source: &[u8], chunk_name: &str) -> Result<Function, Vec<Diagnostic>> {
-    compile_within(source, chunk_name, &mut |_| true)
+    compile_within(source, chunk_name, &NoFiles, &mut |_| true).0
 }
 
-/// As [`compile`], in bounded memory: before it takes any, for verifying the result too, it asks `more` whether it may have so many bytes.
-/// After the first no it stops soon, and its result, whatever it is, says nothing.
+/// As [`compile`], with modules that are found in `files`, which are given too; in bounded memory: before it takes any, for verifying the result too, it
+/// asks `more` whether it may have so many bytes. After the first no it stops soon, and its result, whatever it is, says nothing.
 ///
 /// # Errors
 /// As those of [`compile`].
-pub fn compile_within<'s>(
-    source: &'s [u8],
+pub fn compile_within(
+    source: &[u8],
     chunk_name: &str,
-    more: &'s mut dyn FnMut(usize) -> bool,
+    files: &dyn Files,
+    more: &mut dyn FnMut(usize) -> bool,
+) -> (Result<Function, Vec<Diagnostic>>, Modules) {
+    let modules = match modules::named(source, more) {
+        Some(names) => modules::resolve(&names, files, more),
+        None => return (Err(Vec::new()), Modules::default()),
+    };
+    (with_modules(source, chunk_name, &modules, more), modules)
+}
+
+fn with_modules(
+    source: &[u8],
+    chunk_name: &str,
+    modules: &Modules,
+    more: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Function, Vec<Diagnostic>> {
     let name: Arc<str> = Arc::from(chunk_name);
-    let chunk = syntax::parse(source, &name, more)?;
+    let chunk = syntax::parse(source, &name, modules, more)?;
     let mut compiler = Compiler {
         chunk: &chunk,
         source: name.clone(),

@@ -43,10 +43,7 @@ impl<'c> Compiler<'c> {
         match &statement.kind {
             StatementKind::Local(variables, values) => self.local(variables, values),
             StatementKind::Assign(targets, values) => self.assignment(targets, values),
-            StatementKind::Call(call) => {
-                let e = self.expression(*call)?;
-                self.set_values(&e, Some(0))
-            }
+            StatementKind::Call(call) => self.call_statement(*call),
             StatementKind::Do(block) => self.block(block),
             StatementKind::While(condition, body) => self.while_loop(*condition, body),
             StatementKind::Repeat(body, condition) => self.repeat_loop(body, *condition),
@@ -73,11 +70,11 @@ impl<'c> Compiler<'c> {
             StatementKind::Function(target, function) => {
                 self.function_statement(*target, *function)
             }
-            StatementKind::Struct(variable, index) => {
-                let register = self.reserve(1)?;
-                let constant = self.short_constant(&Literal::Struct(*index))?;
-                self.emit_ad(Op::KVAL, register, constant)?;
-                self.declare(*variable, register)
+            StatementKind::Struct(variable, index) => self.struct_type(*variable, *index),
+            StatementKind::StructOfModule(variable, index, load) => {
+                self.call_statement(*load)?;
+                self.f.release_temporaries();
+                self.struct_type(*variable, *index)
             }
             StatementKind::LocalFunction(variable, function) => {
                 self.local_function(*variable, *function)
@@ -87,6 +84,19 @@ impl<'c> Compiler<'c> {
             StatementKind::Goto(name) => self.goto(name, statement.position),
             StatementKind::Label(_) => Ok(()),
         }
+    }
+
+    fn call_statement(&mut self, call: ExprId) -> Coded<()> {
+        let e = self.expression(call)?;
+        self.set_values(&e, Some(0))
+    }
+
+    /// The variable that names a struct's type, which is a constant of the chunk.
+    fn struct_type(&mut self, variable: VariableId, index: u32) -> Coded<()> {
+        let register = self.reserve(1)?;
+        let constant = self.short_constant(&Literal::Struct(index))?;
+        self.emit_ad(Op::KVAL, register, constant)?;
+        self.declare(variable, register)
     }
 
     /// Puts `wanted` values into the next registers: those of the list, then nil; the rest of the list is computed and lost.

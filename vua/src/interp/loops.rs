@@ -265,6 +265,7 @@ impl Core {
         unsafe {
             let body = closure_of(base).value();
             self.heap.publish(body, &mut || self.pause())?;
+            self.publish_common()?;
             let first = self.boxed(first)?;
             let last = self.boxed(last)?;
             let latch = match Gc::<Latch>::from_value(get(base, 3)) {

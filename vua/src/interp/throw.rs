@@ -484,6 +484,13 @@ impl Core {
         }
     }
 
+    /// Publishes what every task reaches without being given it, by `load` and the like: before there is a second task that may run.
+    pub(crate) fn publish_common(&mut self) -> Result<(), NeedMemory> {
+        let engine = self.engine;
+        self.publish(engine.globals())?;
+        self.publish(engine.prelude().module())
+    }
+
     /// Publishes what a value reaches, passing safepoints.
     pub(crate) fn publish(&mut self, value: Value) -> Result<(), NeedMemory> {
         self.heap.publish(value, &mut || self.pause())

@@ -447,11 +447,12 @@ impl Call<'_> {
         &mut self,
         function: &alloc::sync::Arc<crate::object::Loaded>,
         environment: Option<Value>,
+        types: &[Option<Value>],
     ) -> Result<Value, Throw> {
         let environment = environment.unwrap_or(self.globals());
         Ok(self
             .engine()
-            .closure(&self.core.heap, function, environment)?
+            .closure(&self.core.heap, function, environment, types)?
             .value())
     }
 

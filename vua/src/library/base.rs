@@ -399,6 +399,7 @@ fn setmetatable(call: &mut Call<'_>) -> Result<Next, Throw> {
         .is_some_and(|metatable| call.is_finalizing(metatable));
     if finalized {
         call.publish(table.value())?;
+        call.core.publish_common()?;
     }
     if table.header().has(flags::SHARED) {
         call.publish(metatable)?;

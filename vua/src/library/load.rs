@@ -10,9 +10,10 @@ use super::access::Pace;
 use super::base::number_text;
 use super::buffer::{Buffer, long_string};
 use super::io::Failure;
+use super::module_types::{Named, Unbound};
 use super::table::is_function;
 use crate::bytecode::binary;
-use crate::compile::without_first_comment;
+use crate::compile::{modules, without_first_comment};
 use crate::heap::{Budget, NeedMemory};
 use crate::interp::native::{Call, Next, Throw};
 use crate::object::Loaded;
@@ -52,7 +53,7 @@ fn shown_name(name: &[u8]) -> String {
     }
 }
 
-/// The function that a source text or a binary chunk is, or nil and a message, in slots `at` and `at + 1`.
+/// The function that a source text or a binary chunk is, that of a module if there is one, or nil and a message, in slots `at` and `at + 1`.
 ///
 /// The compiler runs to its end without a safepoint: sources are short next to what they do.
 pub(super) fn compile(
@@ -61,6 +62,7 @@ pub(super) fn compile(
     name: &[u8],
     mode: &[u8],
     environment: Option<Value>,
+    module: Option<Named<'_>>,
     at: usize,
 ) -> Result<Next, Throw> {
     let shown = shown_name(name);
@@ -81,24 +83,33 @@ pub(super) fn compile(
     let mut budget = Budget::new(call.heap());
     let function = if is_binary {
         if budget.ask(binary::memory_to_decode(source)) {
-            binary::decode(source).map_err(|text| format!("{shown}: {text}"))
+            let function = binary::decode(source).map_err(|text| format!("{shown}: {text}"));
+            function.map(|function| {
+                let more = &mut |bytes| budget.ask(bytes);
+                let modules = modules::of_compiled(&function.structs, call.engine(), more);
+                (function, modules)
+            })
         } else {
             Err(String::new())
         }
     } else {
-        crate::compile::compile_within(source, &shown, &mut |bytes| budget.ask(bytes)).map_err(
-            |diagnostics| {
+        let (function, modules) =
+            crate::compile::compile_within(source, &shown, call.engine(), &mut |bytes| {
+                budget.ask(bytes)
+            });
+        function
+            .map(|function| (function, modules))
+            .map_err(|diagnostics| {
                 diagnostics
                     .first()
                     .map_or(String::new(), |diagnostic| diagnostic.one_line())
-            },
-        )
+            })
     };
     if let Some(need) = budget.refused() {
         return Err(Throw::NeedMemory(need));
     }
-    let function = match function {
-        Ok(function) => function,
+    let (function, modules) = match function {
+        Ok(both) => both,
         Err(text) => {
             drop(budget);
             return refused(call, text, at);
@@ -108,9 +119,20 @@ pub(super) fn compile(
         drop(budget);
         return refused(call, format!("{shown}: bytecode refused: {error}"), at);
     }
+    let (heap, types) = (call.heap(), call.engine().module_types());
+    let bound = match types.bind(heap, &function, &modules, module) {
+        Ok(bound) => bound,
+        Err(Unbound::Differs(text)) => {
+            drop(budget);
+            return refused(call, format!("{shown}: {text}"), at);
+        }
+        Err(Unbound::Memory(need)) => return Err(Throw::NeedMemory(need)),
+    };
     let charge = budget.keep(function.footprint());
     let function = Arc::new(Loaded::new(function, charge));
-    Ok(Next::One(call.main_closure(&function, environment)?))
+    let closure = call.main_closure(&function, environment, &bound.types)?;
+    call.engine().module_types().keep(bound);
+    Ok(Next::One(closure))
 }
 
 /// `string.dump(function [, strip])`.
@@ -158,7 +180,7 @@ fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
     if chunk.as_str().is_some() || chunk.is_number() {
         let source = call.bytes_argument(0)?.bytes();
         let name = text(call, 1).unwrap_or(source);
-        return compile(call, source, name, mode, environment, CALLEE);
+        return compile(call, source, name, mode, environment, None, CALLEE);
     }
     if !is_function(chunk) {
         return Err(call.type_error(0, "function"));
@@ -205,7 +227,7 @@ fn load(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
     let source = buffer.into_bytes(call)?;
     let name = text(call, 1).unwrap_or(b"=(load)");
-    compile(call, &source, name, mode, environment, CALLEE)
+    compile(call, &source, name, mode, environment, None, CALLEE)
 }
 
 /// The call of `load`'s reader, in slot `at`, for the next piece.
@@ -270,6 +292,7 @@ fn loadfile(call: &mut Call<'_>) -> Result<Next, Throw> {
             format!("@{name}").as_bytes(),
             mode,
             environment,
+            None,
             at,
         ),
         Err(text) => refused(call, text, at),
@@ -281,7 +304,8 @@ fn dofile(call: &mut Call<'_>) -> Result<Next, Throw> {
     let at = call.count().max(1);
     let (name, source) = read_file(call)?.map_err(|text| call.message(text))?;
     let text = without_first_comment(&source);
-    match compile(call, text, format!("@{name}").as_bytes(), b"bt", None, at)? {
+    let chunk = format!("@{name}");
+    match compile(call, text, chunk.as_bytes(), b"bt", None, None, at)? {
         Next::One(function) => {
             call.set(at, function);
             Ok(Next::TailCall { at, arguments: 0 })

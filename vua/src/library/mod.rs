@@ -28,6 +28,7 @@ mod matching;
 pub(crate) mod math;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod module_types;
 mod os;
 mod pack;
 pub mod pattern;

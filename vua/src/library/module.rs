@@ -14,7 +14,9 @@ use sync::lock::Lock;
 
 use super::Builder;
 use super::buffer::{Buffer, long_string};
+use super::module_types::Named;
 use super::table::is_function;
+use crate::compile::modules::PATH;
 use crate::heap::NeedMemory;
 use crate::interp::native::{Call, Next, Throw};
 use crate::object::Gc;
@@ -22,8 +24,6 @@ use crate::table::Table;
 use crate::task::{Coroutine, Task, WaitFor, Woken};
 use crate::value::Value;
 
-/// Where modules are looked for; `?` stands for the name, a slash for each dot in it.
-const PATH: &str = "?.vua;?.vbc;?.lua;?/init.vua";
 /// `package.config`: what separates folders, templates, and stands for the name in a template; the rest is for loaders that there are none of.
 const CONFIG: &str = "/\n;\n?\n!\n-\n";
 
@@ -227,6 +227,16 @@ const LOADED: u32 = 3;
 
 /// `require(name)`.
 fn require(call: &mut Call<'_>) -> Result<Next, Throw> {
+    load(call, false)
+}
+
+/// What `struct S from "name"` calls. The type is there without it; its methods are when the module has run. So a module that is being loaded, and
+/// comes back to itself here, need not be.
+pub(crate) fn load_module(call: &mut Call<'_>) -> Result<Next, Throw> {
+    load(call, true)
+}
+
+fn load(call: &mut Call<'_>, circles: bool) -> Result<Next, Throw> {
     let name = call.bytes_argument(NAME)?;
     let (Some(package), Some(loaded)) = (call.capture(0).as_table(), call.capture(1).as_table())
     else {
@@ -249,6 +259,7 @@ fn require(call: &mut Call<'_>) -> Result<Next, Throw> {
             .begin(name.bytes(), task, coroutine, depth)?
         {
             Begun::Wait(load) => return Err(Throw::Wait(WaitFor::Module(load))),
+            Begun::Cycle(_) if circles => return Ok(Next::Nothing),
             Begun::Cycle(names) => {
                 let names: Vec<String> = names
                     .iter()
@@ -409,7 +420,11 @@ fn search_files(call: &mut Call<'_>) -> Result<Next, Throw> {
     let at = call.count() + 2;
     let chunk = format!("@{file}");
     let text = crate::compile::without_first_comment(&source);
-    match super::load::compile(call, text, chunk.as_bytes(), b"bt", None, at)? {
+    let module = Some(Named {
+        module: &name,
+        file: &file,
+    });
+    match super::load::compile(call, text, chunk.as_bytes(), b"bt", None, module, at)? {
         Next::One(loader) => {
             call.set(at, loader);
             let file = call.string(file.as_bytes())?;

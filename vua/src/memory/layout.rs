@@ -3,6 +3,7 @@
 //! Without `packed` a layout is C's: each field at the next multiple of its alignment, which for a scalar is its size, and the size
 //! a multiple of the largest alignment. A packed struct has its fields one behind another.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -33,6 +34,17 @@ pub struct Field {
     pub count: Option<u32>,
 }
 
+/// Which chunk declares a struct.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The one at hand.
+    Here,
+    /// The module of this name, in its outermost scope.
+    Module(Arc<str>),
+    /// Another one: a struct of a module embeds it.
+    Embedded,
+}
+
 /// A struct as it is declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -42,6 +54,10 @@ pub struct Shape {
     pub packed: bool,
     /// Its fields, in order.
     pub fields: Vec<Field>,
+    /// Whether the chunk's outermost scope declares it, so that other chunks can name it.
+    pub outermost: bool,
+    /// Which chunk declares it. Of a struct of another one this is a copy, compared with the original before the chunk runs.
+    pub origin: Origin,
 }
 
 /// Where the fields of a struct lie.
@@ -107,7 +123,8 @@ impl Layout {
     }
 }
 
-/// The layouts of a chunk's structs, each of which embeds only earlier ones.
+/// The layouts of a chunk's structs, each of which embeds only earlier ones and has fields of different names. A struct of another module embeds
+/// such structs only.
 ///
 /// # Errors
 /// The struct's number, and what is wrong with it.
@@ -115,6 +132,16 @@ pub fn layouts(shapes: &[Shape]) -> Result<Vec<Layout>, (usize, String)> {
     let mut known: Vec<Layout> = Vec::new();
     for (i, shape) in shapes.iter().enumerate() {
         let layout = Layout::of(shape, &known).map_err(|(_, message)| (i, message))?;
+        let mut names = BTreeSet::new();
+        if !shape.fields.iter().all(|field| names.insert(&field.name)) {
+            return Err((i, "a field is declared twice".into()));
+        }
+        let declared_here = |member| matches!(member, Member::Struct(index) if shapes[index as usize].origin == Origin::Here);
+        if shape.origin != Origin::Here
+            && shape.fields.iter().any(|field| declared_here(field.member))
+        {
+            return Err((i, "a module's struct embeds one that is none".into()));
+        }
         known.push(layout);
     }
     Ok(known)

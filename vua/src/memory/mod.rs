@@ -13,6 +13,6 @@ pub mod scalar;
 #[cfg(test)]
 mod tests;
 
-pub use layout::{Field, Layout, Member, Shape};
+pub use layout::{Field, Layout, Member, Origin, Shape};
 pub use object::{Array, Storage, Struct, StructType};
 pub use scalar::Scalar;

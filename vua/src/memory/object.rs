@@ -122,6 +122,24 @@ unsafe impl Object for Storage {
 }
 
 impl StructType {
+    /// The types of a chunk's structs: those that are given, and new ones for the others.
+    pub fn of_chunk(
+        local: &LocalHeap,
+        heap: &Heap,
+        shapes: &[Shape],
+        given: &[Option<Value>],
+    ) -> Result<Vec<Value>, NeedMemory> {
+        let layouts = super::layout::layouts(shapes).unwrap_or_default();
+        let mut types = Vec::new();
+        for (i, (shape, layout)) in shapes.iter().zip(&layouts).enumerate() {
+            types.push(match given.get(i).copied().flatten() {
+                Some(of) => of,
+                None => StructType::new(local, heap, shape, layout, &types)?.value(),
+            });
+        }
+        Ok(types)
+    }
+
     /// The type of a shape whose embedded structs have the types in `known`.
     pub fn new(
         local: &LocalHeap,

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::layout::{Field, Layout, Member, Shape, has_scalar, layouts};
+use super::layout::{Field, Layout, Member, Origin, Shape, has_scalar, layouts};
 use super::{Scalar, scalar};
 
 fn field(i: usize, member: Member, count: Option<u32>) -> Field {
@@ -17,6 +17,8 @@ fn field(i: usize, member: Member, count: Option<u32>) -> Field {
 
 fn shape(packed: bool, fields: &[(Member, Option<u32>)]) -> Shape {
     Shape {
+        outermost: true,
+        origin: Origin::Here,
         name: Arc::from("S"),
         packed,
         fields: fields

@@ -202,15 +202,17 @@ impl Proto {
             != 0
     }
 
-    /// Loads a verified main chunk and the functions declared in it; constants are interned.
+    /// Loads a verified main chunk and the functions declared in it; constants are interned. `types` has those of its structs that are made already:
+    /// of structs that other modules declare, at least.
     ///
     /// Passes no safepoint. When memory ends, what was made so far is left to the collector.
     pub fn load(
         local: &LocalHeap,
         heap: &Heap,
         chunk: &Arc<Loaded>,
+        types: &[Option<Value>],
     ) -> Result<NonNull<Proto>, NeedMemory> {
-        Self::load_chunk(local, heap, chunk, false)
+        Self::load_chunk(local, heap, chunk, types, false)
     }
 
     /// As [`load`](Self::load), for a part of the library.
@@ -219,21 +221,17 @@ impl Proto {
         heap: &Heap,
         chunk: &Arc<Loaded>,
     ) -> Result<NonNull<Proto>, NeedMemory> {
-        Self::load_chunk(local, heap, chunk, true)
+        Self::load_chunk(local, heap, chunk, &[], true)
     }
 
     fn load_chunk(
         local: &LocalHeap,
         heap: &Heap,
         chunk: &Arc<Loaded>,
+        types: &[Option<Value>],
         library: bool,
     ) -> Result<NonNull<Proto>, NeedMemory> {
-        let layouts = crate::memory::layout::layouts(&chunk.structs).unwrap_or_default();
-        let mut types = Vec::new();
-        for (shape, layout) in chunk.structs.iter().zip(&layouts) {
-            let of = StructType::new(local, heap, shape, layout, &types)?;
-            types.push(of.value());
-        }
+        let types = StructType::of_chunk(local, heap, &chunk.structs, types)?;
         Self::load_function(local, heap, chunk, chunk, &types, library)
     }
 

@@ -210,7 +210,7 @@ fn prototypes_are_loaded_whole() {
     let child = sample();
     let mut parent = child.clone();
     parent.children = std::vec![child.clone(), child];
-    let proto = Proto::load(&local, heap, &alloc::sync::Arc::new(parent.into())).unwrap();
+    let proto = Proto::load(&local, heap, &alloc::sync::Arc::new(parent.into()), &[]).unwrap();
     // SAFETY: it was just loaded.
     let proto = unsafe { proto.as_ref() };
     assert_eq!(proto.children().len(), 2);
@@ -271,7 +271,7 @@ fn the_collector_is_shown_every_object() {
         children: std::vec![function],
         ..sample()
     };
-    let proto = Proto::load(&local, heap, &alloc::sync::Arc::new(parent.into())).unwrap();
+    let proto = Proto::load(&local, heap, &alloc::sync::Arc::new(parent.into()), &[]).unwrap();
     let closure = Closure::new(&local, proto, 1).unwrap();
     let cell = Cell::new(&local, members[5].value()).unwrap();
     // SAFETY: the function has one capture, a cell.

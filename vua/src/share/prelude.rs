@@ -7,9 +7,11 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::pieces;
+use crate::compile::modules::NoFiles;
 use crate::heap::{Budget, Heap, LocalHeap, NeedMemory, barrier, flags};
 use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
+use crate::library::module::load_module;
 use crate::library::table::check;
 use crate::object::{Closure, Gc, Loaded, Proto};
 use crate::syntax::ast::Builtin;
@@ -36,6 +38,8 @@ const STANDARD: &[(&str, &str, &str)] = &[
 pub(crate) struct Prelude {
     /// The environment of all of them, which holds them under their names once they are loaded. Shared from the start.
     environment: Gc<Table>,
+    /// What loads the module of a struct. Not in the environment: it refers to the program's modules, which are shared once there are two tasks.
+    module: Value,
     /// All are there. Set behind the last, and never cleared.
     loaded: AtomicBool,
 }
@@ -72,6 +76,9 @@ pub(crate) fn open(builder: &mut Builder<'_>) -> Result<Prelude, NeedMemory> {
     )?;
     builder.define(environment, "", "ended", crate::task::join::has_ended, &[])?;
     builder.heap().publish(environment.value(), &mut || ())?;
+    let package = member(builder, globals, "package")?;
+    let loaded = member(builder, package, "loaded")?;
+    let module = builder.function("require", load_module, &[package.value(), loaded.value()])?;
     builder.library(
         "parallel",
         &[
@@ -85,6 +92,7 @@ pub(crate) fn open(builder: &mut Builder<'_>) -> Result<Prelude, NeedMemory> {
     builder.define(tasks, "task.", "any", any, &[])?;
     Ok(Prelude {
         environment,
+        module,
         loaded: AtomicBool::new(false),
     })
 }
@@ -98,8 +106,13 @@ fn member(builder: &Builder<'_>, table: Gc<Table>, name: &str) -> Result<Gc<Tabl
 
 impl Prelude {
     /// What a collection is to keep.
-    pub(crate) fn root(&self) -> Value {
-        self.environment.value()
+    pub(crate) fn roots(&self) -> [Value; 2] {
+        [self.environment.value(), self.module]
+    }
+
+    /// The function that loads the module of a struct.
+    pub(crate) fn module(&self) -> Value {
+        self.module
     }
 
     /// The function that compiled code names so.
@@ -113,6 +126,7 @@ impl Prelude {
             Builtin::Pieces => self.get(local, heap, "pieces"),
             Builtin::Piece => self.get(local, heap, "piece"),
             Builtin::Each => self.function(local, heap, "each"),
+            Builtin::Module => Ok(self.module),
         }
     }
 
@@ -137,8 +151,10 @@ impl Prelude {
     #[cold]
     fn load(&self, local: &LocalHeap, heap: &Heap) -> Result<(), NeedMemory> {
         let mut budget = Budget::new(local);
-        let chunk =
-            crate::compile::compile_within(SOURCE, "parallel.vua", &mut |bytes| budget.ask(bytes));
+        let (chunk, _) =
+            crate::compile::compile_within(SOURCE, "parallel.vua", &NoFiles, &mut |bytes| {
+                budget.ask(bytes)
+            });
         if let Some(need) = budget.refused() {
             return Err(need);
         }

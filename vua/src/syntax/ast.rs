@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::modules::Identity;
 use super::token::Position;
 use crate::memory::{Layout, Scalar, Shape};
 
@@ -40,6 +41,8 @@ pub struct Chunk {
     pub shapes: Vec<Shape>,
     /// Their layouts.
     pub layouts: Vec<Layout>,
+    /// Which they are, whichever chunk names them; those of this chunk belong to a module without a name.
+    pub identities: Vec<Identity>,
     /// Names of built-in types that the chunk assigns as globals, which then are ordinary names in it.
     pub assigned_globals: Vec<Arc<str>>,
 }
@@ -196,7 +199,7 @@ pub enum ExprKind {
     Parenthesized(ExprId),
 }
 
-/// Functions that the parser's rewriting of loops calls: the operand of `BUILTIN`.
+/// Functions that code calls which the parser makes: the operand of `BUILTIN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Builtin {
@@ -206,6 +209,8 @@ pub enum Builtin {
     Piece = 1,
     /// `(body, iterator, state, control, closing)`: calls the body for what the iterator gives.
     Each = 2,
+    /// `(name)`: loads a module, unless that is going on already.
+    Module = 3,
 }
 
 impl Builtin {
@@ -215,6 +220,7 @@ impl Builtin {
             0 => Builtin::Pieces,
             1 => Builtin::Piece,
             2 => Builtin::Each,
+            3 => Builtin::Module,
             _ => return None,
         })
     }
@@ -365,6 +371,8 @@ pub enum StatementKind {
     Function(ExprId, FunctionId),
     /// `struct S … end`.
     Struct(VariableId, u32),
+    /// `struct S from "module"`, and the call that loads the module.
+    StructOfModule(VariableId, u32, ExprId),
     /// `local function f() … end`.
     LocalFunction(VariableId, FunctionId),
     /// `return …`.

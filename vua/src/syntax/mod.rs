@@ -5,6 +5,7 @@ pub mod ast;
 mod diagnostic;
 mod expression;
 mod lexer;
+pub mod modules;
 mod parallel;
 mod parser;
 mod scope;

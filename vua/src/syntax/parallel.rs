@@ -221,7 +221,12 @@ impl Parser<'_> {
         self.add(ExprKind::Local(variable), position)
     }
 
-    fn builtin(&mut self, builtin: Builtin, arguments: Vec<ExprId>, position: Position) -> ExprId {
+    pub(super) fn builtin(
+        &mut self,
+        builtin: Builtin,
+        arguments: Vec<ExprId>,
+        position: Position,
+    ) -> ExprId {
         let function = self.add(ExprKind::Builtin(builtin), position);
         self.add(ExprKind::Call(function, arguments), position)
     }

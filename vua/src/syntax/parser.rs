@@ -3,6 +3,7 @@
 //! An error in a statement is reported once; then tokens are passed over up to one that begins a line with a word that
 //! begins a statement, or ends a block. No two errors are reported at one place.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 use super::ast::*;
 use super::diagnostic::{Diagnostic, near};
 use super::lexer::Lexer;
+use super::modules::{Identity, Modules};
 use super::scope::FunctionScope;
 use super::token::{Lexeme, Position, Token};
 use crate::memory::{Layout, Shape};
@@ -52,6 +54,11 @@ pub(super) struct Parser<'s> {
     pub(super) shapes: Vec<Shape>,
     /// The layouts of the shapes.
     pub(super) layouts: Vec<Layout>,
+    /// Which structs the shapes are, and their numbers.
+    pub(super) identities: Vec<Identity>,
+    pub(super) imported: BTreeMap<Identity, u32>,
+    /// The structs of other modules.
+    pub(super) modules: &'s Modules,
     pub(super) assigned_globals: Vec<Arc<str>>,
 }
 
@@ -84,7 +91,7 @@ impl Meter<'_> {
     }
 }
 
-/// Parses a chunk.
+/// Parses a chunk. `modules` has what [`modules::imports`](super::modules::imports) finds in it.
 ///
 /// # Errors
 /// All that is wrong with it, as far as one pass can tell, in order of appearance; at most 20.
@@ -93,6 +100,7 @@ impl Meter<'_> {
 pub fn parse<'s>(
     source: &'s [u8],
     chunk_name: &Arc<str>,
+    modules: &'s Modules,
     more: &'s mut dyn FnMut(usize) -> bool,
 ) -> Result<Chunk, Vec<Diagnostic>> {
     let mut meter = Meter { left: 0, more };
@@ -119,6 +127,9 @@ pub fn parse<'s>(
         scopes: Vec::new(),
         shapes: Vec::new(),
         layouts: Vec::new(),
+        identities: Vec::new(),
+        imported: BTreeMap::new(),
+        modules,
         assigned_globals: Vec::new(),
     };
     parser.take_lexer_errors();
@@ -130,6 +141,7 @@ pub fn parse<'s>(
             functions: parser.functions,
             shapes: parser.shapes,
             layouts: parser.layouts,
+            identities: parser.identities,
             assigned_globals: parser.assigned_globals,
         })
     } else {
@@ -271,6 +283,20 @@ impl Parser<'_> {
 
     fn expected<T>(&mut self, what: &str) -> Parsed<T> {
         self.fail_near(&format!("'{what}' expected"))
+    }
+
+    /// Whether the current statement is one of the chunk's outermost scope.
+    pub(super) fn is_outermost(&self) -> bool {
+        self.scopes.len() == 1 && self.depth == 1
+    }
+
+    /// Whether so many bytes may be taken; if not, parsing ends.
+    pub(super) fn spend(&mut self, bytes: usize) -> bool {
+        let may = self.meter.spend(bytes);
+        if !may {
+            self.halt();
+        }
+        may
     }
 
     /// One level deeper. The level above is reached again by `leave`.

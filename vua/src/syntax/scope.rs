@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use super::ast::*;
 use super::parser::{Parsed, Parser};
 use super::token::Position;
+use crate::memory::Origin;
 
 /// Local variables of one function, at most; Lua's limit.
 const LOCALS: usize = 200;
@@ -171,6 +172,14 @@ impl Parser<'_> {
                 }
                 return;
             }
+            Expr {
+                kind: ExprKind::Index(object, _),
+                position,
+            } => {
+                let (object, position) = (*object, *position);
+                self.check_member_assignment(object, position);
+                return;
+            }
             _ => return,
         };
         let variable = &mut self.variables[id.0 as usize];
@@ -193,6 +202,24 @@ impl Parser<'_> {
             let message = format!(
                 "cannot assign to '{name}', which is declared outside of the 'parallel for': \
                  use 'reduce', 'atomic' or a table"
+            );
+            self.report(position, message);
+        }
+    }
+
+    /// Reports an assignment to a member of a struct that another module declares.
+    fn check_member_assignment(&mut self, object: ExprId, position: Position) {
+        let ExprKind::Local(id) = self.expressions[object.0 as usize].kind else {
+            return;
+        };
+        let Some(index) = self.variables[id.0 as usize].structure else {
+            return;
+        };
+        let shape = &self.shapes[index as usize];
+        if let Origin::Module(module) = &shape.origin {
+            let message = format!(
+                "the methods of struct '{}' are declared in its own module, '{module}'",
+                shape.name
             );
             self.report(position, message);
         }

@@ -1,14 +1,15 @@
 //! The parser: types, and structs.
 
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::ast::*;
+use super::modules::{Declarations, Identity};
 use super::parser::{Failed, Parsed, Parser};
 use super::token::{Position, Token};
-use crate::memory::{Field, Layout, Member, Scalar, Shape};
+use crate::memory::{Field, Layout, Member, Origin, Scalar, Shape};
 
 /// Names that belong to a struct's type, and cannot be those of fields.
 const TAKEN: [&str; 5] = ["size", "align", "offset", "array", "view"];
@@ -69,7 +70,7 @@ impl Parser<'_> {
         let name = self.name()?;
         // A field of this name has a colon behind it.
         if self.at_word("from") && *self.look_ahead() != Token::Colon {
-            return self.struct_of_a_module(&name);
+            return self.struct_of_a_module(name, name_position);
         }
         let packed = self.at_word("packed") && *self.look_ahead() != Token::Colon;
         if packed {
@@ -80,6 +81,8 @@ impl Parser<'_> {
             name,
             packed,
             fields: Vec::new(),
+            outermost: self.is_outermost(),
+            origin: Origin::Here,
         };
         let mut places = Vec::new();
         while *self.token() != Token::EndWord {
@@ -118,26 +121,127 @@ impl Parser<'_> {
         let index = self.shapes.len() as u32;
         self.shapes.push(shape);
         self.layouts.push(layout);
-        let declared = &mut self.variables[variable.0 as usize];
-        declared.structure = Some(index);
-        declared.attribute = Attribute::Const;
-        self.activate(variable)?;
+        let nobody = self.intern("");
+        self.identities.push(Identity::new(nobody, index));
+        self.declare_struct(variable, index)?;
         Ok(StatementKind::Struct(variable, index))
     }
 
-    /// `struct Name "from" "module"`, of which only the form is checked.
-    fn struct_of_a_module(&mut self, name: &str) -> Parsed<StatementKind> {
-        let position = self.advance().position;
+    /// The variable is the type of this struct from here on.
+    fn declare_struct(&mut self, variable: VariableId, index: u32) -> Parsed<()> {
+        let declared = &mut self.variables[variable.0 as usize];
+        declared.structure = Some(index);
+        declared.attribute = Attribute::Const;
+        self.activate(variable)
+    }
+
+    /// `struct Name "from" "module"`, from its third word on.
+    fn struct_of_a_module(
+        &mut self,
+        name: Arc<str>,
+        name_position: Position,
+    ) -> Parsed<StatementKind> {
+        let statement = self.advance().position;
+        let position = self.current.position;
         let Token::String(module) = self.token() else {
             return self.fail_near("the name of a module, a string, expected");
         };
-        let module = alloc::string::String::from_utf8_lossy(module).into_owned();
-        let message = format!(
-            "structs of other modules are not supported yet (struct '{name}' of module '{module}')"
-        );
-        self.report(position, message);
+        let text = module.clone();
+        let module = self.intern(&String::from_utf8_lossy(&text));
         self.advance();
-        Err(Failed)
+        let modules = self.modules;
+        let found = modules.get(&module).and_then(|declarations| {
+            let Some(at) = declarations.outermost(&name) else {
+                return Err(declarations.no_such(&name));
+            };
+            Ok((declarations, at))
+        });
+        let index = match found {
+            Ok((declarations, at)) => self.import(declarations, at, &module)?,
+            Err(message) => {
+                self.report(position, message);
+                // So that the name is not reported as well, wherever it is used.
+                self.add_shape(Shape {
+                    name: name.clone(),
+                    packed: false,
+                    fields: Vec::new(),
+                    outermost: false,
+                    origin: Origin::Embedded,
+                })
+            }
+        };
+        let variable = self.declare(name, name_position);
+        let of = self.add(ExprKind::String(text), position);
+        let load = self.builtin(Builtin::Module, alloc::vec![of], statement);
+        self.declare_struct(variable, index)?;
+        Ok(StatementKind::StructOfModule(variable, index, load))
+    }
+
+    /// The number here of a module's struct, which is brought in with all that it embeds.
+    fn import(&mut self, from: &Declarations, at: usize, module: &Arc<str>) -> Parsed<u32> {
+        /// What a field takes here, in bytes.
+        const FIELD: usize = 128;
+        let mut needed = alloc::vec![false; at + 1];
+        needed[at] = true;
+        // Each embeds earlier ones only.
+        for i in (0..=at).rev() {
+            if needed[i] {
+                for field in &from.shapes[i].fields {
+                    if let Member::Struct(inner) = field.member {
+                        needed[inner as usize] = true;
+                    }
+                }
+            }
+        }
+        let mut numbers = alloc::vec![0; at + 1];
+        for i in (0..=at).filter(|&i| needed[i]) {
+            let identity = &from.identities[i];
+            numbers[i] = match self.imported.get(identity) {
+                Some(&known) => known,
+                None => {
+                    let original = &from.shapes[i];
+                    if !self.spend(FIELD * (original.fields.len() + 4)) {
+                        return Err(Failed);
+                    }
+                    let mut shape = original.clone();
+                    for field in &mut shape.fields {
+                        if let Member::Struct(inner) = &mut field.member {
+                            *inner = numbers[*inner as usize];
+                        }
+                    }
+                    shape.outermost = false;
+                    shape.origin = Origin::Embedded;
+                    let index = self.add_shape(shape);
+                    self.imported.insert(identity.clone(), index);
+                    self.identities[index as usize] = identity.clone();
+                    index
+                }
+            };
+        }
+        let index = numbers[at];
+        let outermost = self.is_outermost();
+        let shape = &mut self.shapes[index as usize];
+        shape.outermost |= outermost;
+        if shape.origin == Origin::Embedded {
+            shape.origin = Origin::Module(module.clone());
+        }
+        Ok(index)
+    }
+
+    /// Adds a struct of another chunk, whose fields are in order.
+    fn add_shape(&mut self, shape: Shape) -> u32 {
+        let index = self.shapes.len() as u32;
+        let layout = Layout::of(&shape, &self.layouts).unwrap_or(Layout {
+            size: 0,
+            align: 1,
+            offsets: alloc::vec![0; shape.fields.len()],
+            refs: Vec::new(),
+        });
+        self.shapes.push(shape);
+        self.layouts.push(layout);
+        let nobody = self.intern("");
+        self.identities.push(Identity::new(nobody, index));
+        index
     }
 
     fn expect_struct_end(&mut self, position: Position) -> Parsed<()> {

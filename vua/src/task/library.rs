@@ -64,6 +64,7 @@ pub(super) fn start(
     for i in at..call.count() {
         call.publish(call.get(i))?;
     }
+    call.core.publish_common()?;
     let function = call.get(at);
     let count = call.count - at - 1;
     let core = &mut *call.core;

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use super::*;
 use crate::bytecode::Capture;
 use crate::bytecode::instructions::{abc, ad, jump};
-use crate::memory::{Field, Member};
+use crate::memory::{Field, Member, Origin};
 
 /// The complaint about a main chunk after one of its words was changed: the first instruction `op`, or the extension word behind it.
 fn complaint(source: &str, op: Op, extension: bool, change: impl Fn(u32) -> u32) -> String {
@@ -99,6 +99,8 @@ fn function(code: &[u32]) -> Function {
         Constant::Integer(4 << 8 | double),
     ];
     function.structs = vec![Shape {
+        outermost: true,
+        origin: Origin::Here,
         name: Arc::from("S"),
         packed: false,
         fields: vec![Field {
@@ -459,8 +461,21 @@ fn structs_have_layouts_and_fields_of_different_names() {
             let again = function.structs[0].fields[0].clone();
             function.structs[0].fields.push(again);
         },
-        "function main: a field is declared twice",
+        "function main: struct 0: a field is declared twice",
     );
+    // One of another module embeds such ones only.
+    let mut mixed = function(&[RETURN]);
+    let mut other = mixed.structs[0].clone();
+    other.origin = Origin::Module("m".into());
+    other.fields[0].member = Member::Struct(0);
+    mixed.structs.push(other);
+    let error = verify(&mixed).unwrap_err();
+    assert_eq!(
+        error.message,
+        "struct 1: a module's struct embeds one that is none"
+    );
+    mixed.structs[0].origin = Origin::Embedded;
+    verify(&mixed).unwrap();
     let mut endless = function(&[RETURN]);
     endless.structs[0].fields[0].member = Member::Struct(0);
     let error = verify(&endless).unwrap_err();

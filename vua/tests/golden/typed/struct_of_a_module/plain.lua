@@ -1,0 +1,2 @@
+print "plain runs"
+return 1
