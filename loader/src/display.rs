@@ -2,6 +2,7 @@
 //! (QEMU, docs/specs/standard-vga.rst).
 
 use crate::memory::{self, REACH};
+use drivers::pci;
 use loader::PAGE;
 use x86_64::instructions::port::Port;
 
@@ -31,16 +32,8 @@ impl Display {
 const WIDTH: u16 = 1024;
 const HEIGHT: u16 = 768;
 
-/// Vendor 0x1234, device 0x1111.
-const BOCHS_DISPLAY: u32 = 0x1111_1234;
-
-fn configuration(device: u32, register: u32) -> u32 {
-    // SAFETY: PCI's configuration mechanism 1, which the loader owns; reading has no effect on memory.
-    unsafe {
-        Port::new(0xcf8).write(1_u32 << 31 | device << 11 | register);
-        Port::new(0xcfc).read()
-    }
-}
+/// Vendor and device identifier.
+const BOCHS_DISPLAY: (u16, u16) = (0x1234, 0x1111);
 
 fn dispi_set(index: u16, value: u16) {
     // SAFETY: the adapter has been found, and these are its ports.
@@ -58,24 +51,17 @@ fn dispi_get(index: u16) -> u16 {
     }
 }
 
-/// Finds the adapter on the first bus and sets 1024 by 768 pixels; `None` where there is none, or where its memory lies
-/// beyond 4 GiB.
+/// Finds the adapter and sets 1024 by 768 pixels; `None` where there is none, or where its memory lies beyond 4 GiB.
 pub fn find() -> Option<Display> {
-    let device = (0..32).find(|device| configuration(*device, 0) == BOCHS_DISPLAY)?;
-    let bar = configuration(device, 0x10);
-    // Bit 0: an IO port and not memory. Bits 2:1 = 2: 64 bits wide.
-    if bar & 1 != 0 || (bar & 6 == 4 && configuration(device, 0x14) != 0) {
-        return None;
-    }
-    let base = u64::from(bar & !0xf);
+    let device = pci::devices().find(|device| device.identity() == Some(BOCHS_DISPLAY))?;
+    let base = device.memory_region(0)?;
     let display = Display {
         base,
         width: u64::from(WIDTH),
         height: u64::from(HEIGHT),
     };
-    if base == 0
-        || base % PAGE != 0
-        || base + display.length() > REACH
+    if base % PAGE != 0
+        || base.checked_add(display.length())? > REACH
         || dispi_get(0) & 0xfff0 != 0xb0c0
     {
         return None;
