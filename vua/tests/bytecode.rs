@@ -40,7 +40,6 @@ fn meaning(operand: Operand) -> &'static str {
         Operand::RawRead => "a raw register that is read",
         Operand::RawWrite => "a raw register that is written",
         Operand::RawBase => "the first of the four raw registers of a loop",
-        Operand::RawRun => "the first of a run of raw registers",
         Operand::Unsigned => "an unsigned number",
         Operand::Signed => "a signed number",
         Operand::Constant => "the index of a constant",

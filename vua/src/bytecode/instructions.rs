@@ -72,8 +72,6 @@ pub enum Operand {
     Base,
     /// The first of four raw registers of a loop.
     RawBase,
-    /// The first of a run of raw registers; the instruction's entry says how many.
-    RawRun,
     /// An unsigned number.
     Unsigned,
     /// A signed number.

@@ -329,7 +329,6 @@ impl Checker<'_> {
                 | Operand::NewRawCell => tagged("operand")?,
                 Operand::RawRead | Operand::RawWrite => raw(1)?,
                 Operand::RawBase => raw(4)?,
-                Operand::RawRun => {}
                 Operand::Constant if value >= f.constants.len() => {
                     return self.error(Some(at), "no such constant");
                 }

@@ -40,9 +40,7 @@ impl FunctionState {
                     | Operand::RawCell
                     | Operand::NewRawCell
                     | Operand::Base => tagged(field),
-                    Operand::RawRead | Operand::RawWrite | Operand::RawBase | Operand::RawRun => {
-                        fixed + field
-                    }
+                    Operand::RawRead | Operand::RawWrite | Operand::RawBase => fixed + field,
                     _ => continue,
                 };
                 match (row.format, i) {

@@ -12,6 +12,8 @@ use super::token::{Position, Token};
 
 /// How strongly operators before their operand bind.
 const UNARY: u8 = 12;
+/// Operands of one chain of `..`, at most: each takes a register of the frame.
+const OPERANDS: usize = 250;
 /// How strongly `..` binds, to its left; operands of one chain bind more strongly.
 const CONCAT: u8 = 9;
 
@@ -87,6 +89,11 @@ impl Parser<'_> {
                 // One instruction for the whole chain; its line is the last operator's, as in Lua.
                 let mut last = position;
                 while *self.token() == Token::Concat {
+                    if operands.len() == OPERANDS {
+                        return self.fail_near(&alloc::format!(
+                            "too many operands of '..' (limit is {OPERANDS})"
+                        ));
+                    }
                     last = self.current.position;
                     self.advance();
                     operands.push(self.operators(CONCAT)?);
