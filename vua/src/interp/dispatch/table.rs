@@ -413,15 +413,13 @@ macro_rules! stores {
             $element(ins, pc, base, k, vm) {
                 if is_table(base, b(ins)) && let Some(key) = Value::index_at(base.add(c(ins))) {
                     let table = table_in(base, b(ins));
-                    let flags = table.header().flags_acquire();
-                    if flags == 0 {
-                        let dense = table.dense_block();
-                        if key.wrapping_sub(1) < dense.length() {
-                            dense.set(key.wrapping_sub(1) as usize, stored!($from ins, base, k));
-                            next!(pc, base, k, vm)
-                        }
+                    let dense = table.dense_block();
+                    if table.header().flags() == 0 && key.wrapping_sub(1) < dense.length() {
+                        dense.set(key.wrapping_sub(1) as usize, stored!($from ins, base, k));
+                        next!(pc, base, k, vm)
                     }
-                    if flags == flags::SHARED {
+                    // Loaded again: with the byte kept in a register, stores into unshared tables take more instructions.
+                    if table.header().flags_acquire() == flags::SHARED {
                         slow!(set_radix, ins, pc, base, k, vm)
                     }
                 }
