@@ -4,7 +4,7 @@
 //! objects too, whose run of blocks has a header in the first one only and whose object begins right behind it.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::{Header, Kind};
 
@@ -103,13 +103,11 @@ pub struct Block {
     pub(super) free: AtomicU32,
     spare: AtomicU32,
     spares: [AtomicU64; 2],
-    /// One bit for each granule, by its distance from the block's start: whether the object that begins there is marked.
-    pub(super) marks: Bits,
-    /// During a collection: the marks of the one before.
-    pub(super) alive: Bits,
+    /// Whether the object that begins at a granule was alive when the last collection ended, or is marked in this one.
+    pub(super) marks: Marks,
 }
 
-const _: () = assert!(size_of::<Block>() == 64 + 2 * 512);
+const _: () = assert!(size_of::<Block>() == 64 + 4096);
 
 /// In [`Block::notes`]: it has held objects that own something outside the heap.
 pub(super) const DROPS: u32 = 1;
@@ -118,73 +116,94 @@ pub(super) const TASKS: u32 = 2;
 /// In [`Block::notes`]: a marked object in it was not traced, for want of room on the mark stack.
 pub(super) const RESCAN: u32 = 4;
 
-/// A bit for each granule of a block.
-pub(super) struct Bits([AtomicU64; BLOCK_BYTES / GRANULE / 64]);
+/// The mark of no object, or of a dead one.
+const NONE: u8 = 0;
 
-impl Bits {
+/// The two marks of live objects, which change places with every collection: in one, objects that it has come to bear the new mark, those that were
+/// alive when the last one ended and that it has not come to the former.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Colour(u8);
+
+impl Colour {
+    /// That of the first collection.
+    pub(super) const FIRST: Colour = Colour(1);
+
+    /// That of the next collection.
+    pub(super) fn next(self) -> Colour {
+        Colour(3 - self.0)
+    }
+}
+
+/// A byte for each granule of a block, by its distance from the block's start: the mark of the object that begins there.
+///
+/// Bytes and not bits, so that markers set them by plain stores: a locked instruction for each object makes a marker wait for memory that it would
+/// otherwise fetch ahead, and two of them then mark no faster than one. Two that come to an object at the same time may both find it without mark, and both look into it.
+pub(super) struct Marks([AtomicU8; BLOCK_BYTES / GRANULE]);
+
+impl Marks {
     #[inline(always)]
-    fn place(&self, offset: usize) -> (&AtomicU64, u64) {
-        let granule = offset / GRANULE;
-        debug_assert!(granule < BLOCK_BYTES / GRANULE);
-        (
-            &self.0[granule / 64 % (BLOCK_BYTES / GRANULE / 64)],
-            1 << (granule % 64),
-        )
+    fn place(&self, offset: usize) -> &AtomicU8 {
+        debug_assert!(offset < BLOCK_BYTES);
+        &self.0[offset / GRANULE % (BLOCK_BYTES / GRANULE)]
     }
 
-    /// The bit of the cell at `offset` from the block's start.
+    /// Whether the cell at `offset` from the block's start holds an object that was alive when the last collection ended, or that this one has come to.
     #[inline(always)]
-    pub(super) fn get(&self, offset: usize) -> bool {
-        let (word, bit) = self.place(offset);
-        word.load(Ordering::Acquire) & bit != 0
+    pub(super) fn is_alive(&self, offset: usize) -> bool {
+        self.place(offset).load(Ordering::Acquire) != NONE
     }
 
-    /// Sets a bit; whether it was clear. Of several cores that set it at once, one is told so.
+    /// Whether this collection has come to the object.
     #[inline(always)]
-    pub(super) fn set(&self, offset: usize) -> bool {
-        let (word, bit) = self.place(offset);
-        word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    pub(super) fn is_marked(&self, offset: usize, colour: Colour) -> bool {
+        self.place(offset).load(Ordering::Relaxed) == colour.0
     }
 
-    /// As [`set`](Self::set), where no other core sets or clears bits.
+    /// Marks the object; whether it was not marked. Of several cores that mark it at once, more than one may be told so.
     #[inline(always)]
-    pub(super) fn set_alone(&self, offset: usize) -> bool {
-        let (word, bit) = self.place(offset);
-        let before = word.load(Ordering::Relaxed);
-        if before & bit != 0 {
-            return false;
+    pub(super) fn mark(&self, offset: usize, colour: Colour) -> bool {
+        let mark = self.place(offset);
+        let is_new = mark.load(Ordering::Relaxed) != colour.0;
+        if is_new {
+            mark.store(colour.0, Ordering::Relaxed);
         }
-        word.store(before | bit, Ordering::Relaxed);
-        true
+        is_new
     }
 
-    /// Clears a bit. A release: who finds it clear finds the cell as it was left.
+    /// The object is dead. A release: who finds no mark finds the cell as it was left.
     #[inline(always)]
     pub(super) fn clear(&self, offset: usize) {
-        let (word, bit) = self.place(offset);
-        if word.load(Ordering::Relaxed) & bit != 0 {
-            word.fetch_and(!bit, Ordering::Release);
+        let mark = self.place(offset);
+        if mark.load(Ordering::Relaxed) != NONE {
+            mark.store(NONE, Ordering::Release);
         }
     }
 
-    /// How many are set.
-    pub(super) fn count(&self) -> usize {
-        self.0
-            .iter()
-            .map(|word| word.load(Ordering::Relaxed).count_ones() as usize)
-            .sum()
-    }
-
-    pub(super) fn clear_all(&self) {
-        for word in &self.0 {
-            word.store(0, Ordering::Relaxed);
+    /// Clears all marks but those of this collection, and counts these.
+    ///
+    /// # Safety
+    /// Nobody else looks at the marks meanwhile.
+    pub(super) unsafe fn keep(&self, colour: Colour) -> usize {
+        // SAFETY: atomics may be written through a shared reference, and nobody else uses them, says the caller.
+        let marks = unsafe {
+            &mut *self
+                .0
+                .as_ptr()
+                .cast_mut()
+                .cast::<[u8; BLOCK_BYTES / GRANULE]>()
+        };
+        let mut count = 0;
+        // The count of a part fits a byte, so that the compiler takes sixteen marks at a time.
+        for part in marks.chunks_exact_mut(128) {
+            let mut marked = 0;
+            for mark in part {
+                let is_marked = u8::from(*mark == colour.0);
+                *mark &= 0u8.wrapping_sub(is_marked);
+                marked += is_marked;
+            }
+            count += usize::from(marked);
         }
-    }
-
-    pub(super) fn copy(&self, from: &Bits) {
-        for (to, from) in self.0.iter().zip(&from.0) {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        count
     }
 }
 
@@ -214,7 +233,7 @@ impl Block {
     /// How far behind a block's start the byte is that holds the mark of the object at `offset`.
     #[inline(always)]
     pub(super) const fn mark_place(offset: usize) -> usize {
-        core::mem::offset_of!(Block, marks) + offset / GRANULE / 8
+        core::mem::offset_of!(Block, marks) + offset / GRANULE
     }
 
     /// How far an object begins behind its block's start.

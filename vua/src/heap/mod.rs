@@ -235,6 +235,13 @@ impl Heap {
         }
     }
 
+    /// The most bytes that a program may have; `None` if there is no limit.
+    pub fn limit(&self, program: u32) -> Option<usize> {
+        let pool = self.pool.lock();
+        let limit = pool.opened(program)?.limit;
+        (limit != usize::MAX).then_some(limit)
+    }
+
     /// Charges a program for `bytes` outside the heap; `None` if its limit does not allow it.
     fn charge_outside(&self, program: u32, bytes: usize) -> Option<Charge> {
         self.pool.lock().charge_outside(program, bytes)

@@ -92,12 +92,13 @@ impl Core {
     /// over and over with hardly a block for this core in between: then what little is free is used up by what comes before, or by other cores. An allocation that was
     /// made to fail says nothing about how much there is.
     fn relieve(&mut self, need: NeedMemory) -> bool {
+        let heap = self.engine.heap();
+        let frame = (self.base as usize).wrapping_sub(self.stack as usize);
         if self.heap.was_made_to_fail() {
+            heap.relent(self.pc as usize ^ frame);
             self.collect();
             return true;
         }
-        let heap = self.engine.heap();
-        let frame = (self.base as usize).wrapping_sub(self.stack as usize);
         let (pc, taken) = (self.pc as usize, self.heap.taken());
         let last = self.relieved;
         let mut times = 0;

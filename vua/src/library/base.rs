@@ -557,11 +557,7 @@ fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
         Some(call.bytes_argument(0)?)
     };
     let value = match option.map_or(&b"collect"[..], |option| option.bytes()) {
-        b"count" => {
-            let local = call.heap();
-            let used = local.heap().used_bytes(local.program());
-            Value::float(used.saturating_sub(local.unfilled()) as f64 / 1024.0)
-        }
+        b"count" => Value::float(super::collector::used(call) as f64 / 1024.0),
         // A step is a whole collection.
         which @ (b"collect" | b"step") => {
             let state = if which == b"step" { STEPPED } else { COLLECTED };

@@ -18,6 +18,7 @@ pub(crate) mod access;
 pub(crate) mod base;
 pub(crate) mod buffer;
 mod builder;
+mod collector;
 mod coroutine;
 mod debug;
 pub mod format;
@@ -59,5 +60,6 @@ pub fn open(builder: &mut Builder<'_>, platform: &'static dyn Platform) -> Resul
     os::open(builder, platform)?;
     screen::open(builder, platform)?;
     memory::open(builder)?;
+    collector::open(builder)?;
     module::open(builder)
 }

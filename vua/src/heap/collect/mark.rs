@@ -2,7 +2,7 @@
 //!
 //! # The stack
 //! An object is marked when its entry is taken off, not when it is put there: between the two lie [`AHEAD`] others, while memory fetches the object
-//! and the word of its mark. So an object may have several entries, all but the first of which find it marked; what refers to nothing, or has no room on the stack, is marked at once.
+//! and its mark. So an object may have several entries, all but the first of which find it marked; what refers to nothing, or has no room on the stack, is marked at once.
 //!
 //! An entry is an object and which slice of it is to be looked at: objects of many slots are cut into slices of [`SLICE`], and the rest of
 //! such an object goes back on the stack, where another core can take it, before a slice is looked at. Entries lie in segments of a page.
@@ -18,7 +18,7 @@
 //! has nothing and the list is empty. Only active markers add to the list. So if the list is empty and, *after that*, nobody is active, there is no work left.
 //!
 //! # Memory orders
-//! Everything that mutators wrote is visible: the stop is an acquire of it. Marks are relaxed: a mark tells nothing about the object. A segment's
+//! Everything that mutators wrote is visible: the stop is an acquire of it. Marks are relaxed, and two markers may both be the first to mark an object: a mark tells nothing about the object, and looking into one twice does no harm. A segment's
 //! entries are handed over by the list's lock.
 
 use alloc::alloc::{Layout, alloc, dealloc};
@@ -27,7 +27,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use sync::lock::Lock;
 
-use super::super::block::{BLOCK_BYTES, Block, RESCAN};
+use super::super::block::{BLOCK_BYTES, Block, Colour, RESCAN};
 use super::super::pool::Pool;
 use super::super::{Header, Heap, Kind, SLICE, Visit, flags};
 use super::sweep;
@@ -212,6 +212,10 @@ impl Shared {
 }
 
 fn new_segment() -> Option<NonNull<Segment>> {
+    #[cfg(test)]
+    if testing::NO_SEGMENTS.get() {
+        return None;
+    }
     // SAFETY: the layout is not empty; all-zero is a valid segment once `next` and `count` are written.
     unsafe {
         let segment = NonNull::new(alloc(Layout::new::<Segment>()).cast::<Segment>())?;
@@ -233,16 +237,16 @@ pub struct Marker<'a> {
     ahead: [u64; AHEAD],
     ahead_at: usize,
     until_share: u32,
-    /// No other core marks: marks are set without locked instructions.
-    alone: bool,
+    /// The mark that objects get.
+    colour: Colour,
     /// The metatable that it came to last, and what that says.
     last_metatable: (Option<Gc<Table>>, Option<Weakness>),
     /// Objects looked into, in bytes of entries: for the share of each core.
     pub(super) traced: u64,
 }
 
-/// Tells what an object of a kind refers to, by calling the marker for each of its references. The world is stopped; each object
-/// is seen once in a collection, or again after an overflow.
+/// Tells what an object of a kind refers to, by calling the marker for each of its references. The world is stopped; an object
+/// may be seen more than once in a collection, by several cores at the same time.
 pub type MarkHook = unsafe fn(object: NonNull<Header>, marker: &mut Marker<'_>);
 
 impl<'a> Marker<'a> {
@@ -250,10 +254,10 @@ impl<'a> Marker<'a> {
         heap: &'a Heap,
         pool: &'a Pool,
         shared: &'a Shared,
-        alone: bool,
+        colour: Colour,
     ) -> Marker<'a> {
         Marker {
-            alone,
+            colour,
             heap,
             pool,
             shared,
@@ -298,11 +302,7 @@ impl<'a> Marker<'a> {
     pub unsafe fn keep(&mut self, object: NonNull<Header>) -> bool {
         // SAFETY: an object of the heap, says the caller.
         let marks = unsafe { &Block::of(object).as_ref().marks };
-        if self.alone {
-            marks.set_alone(Block::offset(object))
-        } else {
-            marks.set(Block::offset(object))
-        }
+        marks.mark(Block::offset(object), self.colour)
     }
 
     /// Whether the object is marked.
@@ -312,7 +312,8 @@ impl<'a> Marker<'a> {
     #[inline(always)]
     pub unsafe fn is_marked(&self, object: NonNull<Header>) -> bool {
         // SAFETY: an object of the heap, says the caller.
-        unsafe { Block::of(object).as_ref().marks.get(Block::offset(object)) }
+        let marks = unsafe { &Block::of(object).as_ref().marks };
+        marks.is_marked(Block::offset(object), self.colour)
     }
 
     /// Words that are values.
@@ -557,7 +558,7 @@ impl<'a> Marker<'a> {
                     }
                     block.as_ref().notes.fetch_and(!RESCAN, Ordering::Relaxed);
                     Block::objects(block, &mut |object| {
-                        if block.as_ref().marks.get(Block::offset(object)) {
+                        if self.is_marked(object) {
                             self.trace(entry(object, 0));
                             self.empty();
                         }
@@ -794,7 +795,7 @@ impl Drop for Marker<'_> {
     }
 }
 
-/// Fetches the word that the object's mark is in.
+/// Fetches the object's mark.
 #[inline(always)]
 fn prefetch_mark(object: *mut Header) {
     let block = object.map_addr(|address| address & !(BLOCK_BYTES - 1));
@@ -811,4 +812,23 @@ fn prefetch(object: *mut Header) {
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = object;
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    extern crate std;
+
+    use core::cell::Cell;
+
+    std::thread_local! {
+        /// There is no memory for segments.
+        pub(super) static NO_SEGMENTS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Does something while the allocator has nothing for segments.
+    pub(in crate::heap::collect) fn without_segments(work: impl FnOnce()) {
+        NO_SEGMENTS.set(true);
+        work();
+        NO_SEGMENTS.set(false);
+    }
 }

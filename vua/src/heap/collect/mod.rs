@@ -19,9 +19,8 @@
 //!
 //! | phase | work |
 //! | --- | --- |
-//! | [`PREPARE`] | each chunk of the pool: old marks are kept for what is not swept, and cleared |
 //! | [`MARK`] | each core's roots, common roots, tasks in each chunk; then marking until nothing is left |
-//! | [`SURVEY`] | each chunk: counting, freeing of empty blocks, listing of those with free cells |
+//! | [`SURVEY`] | each chunk of the pool: counting, clearing of former marks, freeing of empty blocks, listing of those with free cells |
 //! | [`END`] | the crew is closed |
 //!
 //! `crew` is [`OPEN`] and the number of helpers. A helper enters by a compare-and-swap while `OPEN` is set, and leaves after it has seen [`END`]; the collector
@@ -34,8 +33,11 @@ mod statistics;
 pub(super) mod sweep;
 mod weak;
 
+#[cfg(test)]
+mod tests;
+
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use smp::platform::Platform;
 use smp::safepoint::ENGINE;
@@ -44,7 +46,7 @@ pub(super) use finalize::Finalizers;
 pub use mark::{MarkHook, Marker};
 pub use statistics::{Histogram, Statistics};
 
-use super::block::{Block, TASKS};
+use super::block::{Block, Colour, TASKS};
 use super::pool::Pool;
 use super::{Header, Heap, Kind, LocalHeap};
 use mark::Shared;
@@ -61,11 +63,14 @@ const FLOOR: usize = 4 << 20;
 /// With less than this alive, waking others costs more than they help.
 const HELP_FROM: usize = 1 << 20;
 
+/// How often in a row an allocation that is made to fail makes later ones of the same place succeed: two thousand times the usual number is enough for
+/// what the longest step makes.
+const MOST_RELENTING: u32 = 12;
+
 const CLOSED: usize = 0;
-const PREPARE: usize = 1;
-const MARK: usize = 2;
-const SURVEY: usize = 3;
-const END: usize = 4;
+const MARK: usize = 1;
+const SURVEY: usize = 2;
+const END: usize = 3;
 
 /// In `crew`: helpers may enter.
 const OPEN: usize = 1 << 63;
@@ -115,11 +120,17 @@ pub(super) struct Collector {
     failing: AtomicUsize,
     fail_every: AtomicUsize,
     random: AtomicUsize,
+    /// Where the last one that was made to fail was, and how many times in a row.
+    failed_at: AtomicUsize,
+    failed_times: AtomicU32,
 
     crew: AtomicUsize,
     phase: AtomicUsize,
     taken: [AtomicUsize; END],
-    done: [AtomicUsize; END],
+    /// Places of the survey that are done.
+    surveyed: AtomicUsize,
+    /// The mark that objects get in this collection, or got in the last one.
+    colour: AtomicBool,
     /// Valid while the crew is open.
     pool: AtomicPtr<Pool>,
     census: Census,
@@ -137,10 +148,13 @@ impl Collector {
             failing: AtomicUsize::new(0),
             fail_every: AtomicUsize::new(0),
             random: AtomicUsize::new(1),
+            failed_at: AtomicUsize::new(0),
+            failed_times: AtomicU32::new(0),
             crew: AtomicUsize::new(0),
             phase: AtomicUsize::new(CLOSED),
             taken: [const { AtomicUsize::new(0) }; END],
-            done: [const { AtomicUsize::new(0) }; END],
+            surveyed: AtomicUsize::new(0),
+            colour: AtomicBool::new(false),
             pool: AtomicPtr::new(core::ptr::null_mut()),
             census: Census::new(),
             shared: Shared::new(cpus),
@@ -192,8 +206,13 @@ impl Collector {
         (place < count).then_some(place)
     }
 
-    fn finished(&self, phase: usize) {
-        self.done[phase].fetch_add(1, Ordering::AcqRel);
+    /// The mark that objects get in the collection that is going on.
+    fn colour(&self) -> Colour {
+        if self.colour.load(Ordering::Relaxed) {
+            Colour::FIRST
+        } else {
+            Colour::FIRST.next()
+        }
     }
 
     /// Enters the crew, if it is open.
@@ -222,22 +241,16 @@ fn relax(rounds: u32) {
 }
 
 impl Heap {
-    /// The work of a phase, whoever does it.
+    /// The work of the survey, whoever does it.
     ///
     /// # Safety
-    /// In the pause, in the crew.
-    unsafe fn take_part(&self, pool: &Pool, phase: usize) {
+    /// In the pause, in the crew, all marks set.
+    unsafe fn survey(&self, pool: &Pool) {
         let collector = &self.collector;
-        while let Some(place) = collector.take(phase, pool.places()) {
+        while let Some(place) = collector.take(SURVEY, pool.places()) {
             // SAFETY: in the pause; each place is taken once.
-            unsafe {
-                if phase == PREPARE {
-                    sweep::prepare(pool, place);
-                } else {
-                    sweep::survey(self, pool, place, &collector.census);
-                }
-            }
-            collector.finished(phase);
+            unsafe { sweep::survey(self, pool, place, collector.colour(), &collector.census) };
+            collector.surveyed.fetch_add(1, Ordering::AcqRel);
         }
     }
 
@@ -299,9 +312,10 @@ impl Heap {
                 past = phase;
                 rounds = 0;
                 match phase {
-                    PREPARE | SURVEY => self.take_part(pool, phase),
+                    SURVEY => self.survey(pool),
                     MARK => {
-                        let mut marker = Marker::new(self, pool, &collector.shared, false);
+                        let mut marker =
+                            Marker::new(self, pool, &collector.shared, collector.colour());
                         marker.begin();
                         self.mark_roots(mutators, pool, &mut marker);
                         marker.run(
@@ -315,22 +329,6 @@ impl Heap {
             }
         }
         collector.crew.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Does a phase of places with whoever helps.
-    ///
-    /// # Safety
-    /// In the pause, by the collector.
-    unsafe fn phase(&self, pool: &Pool, phase: usize) {
-        let collector = &self.collector;
-        collector.phase.store(phase, Ordering::Release);
-        // SAFETY: as the caller says.
-        unsafe { self.take_part(pool, phase) };
-        let mut rounds = 0;
-        while collector.done[phase].load(Ordering::Acquire) < pool.places() {
-            relax(rounds);
-            rounds += 1;
-        }
     }
 
     /// Collects: marks what is reachable, frees the rest. `cpu` is the core that stopped the world, `asked` when it began to, in the platform's time.
@@ -364,8 +362,9 @@ impl Heap {
         }
         for phase in 0..END {
             collector.taken[phase].store(0, Ordering::Relaxed);
-            collector.done[phase].store(0, Ordering::Relaxed);
         }
+        collector.surveyed.store(0, Ordering::Relaxed);
+        collector.colour.fetch_not(Ordering::Relaxed);
         let before = collector.census.live.swap(0, Ordering::Relaxed);
         collector.phase.store(CLOSED, Ordering::Relaxed);
         collector.pool.store(&mut *guard, Ordering::Release);
@@ -381,9 +380,7 @@ impl Heap {
         }
         // SAFETY: in the pause, by the collector.
         unsafe {
-            self.phase(pool, PREPARE);
-            let alone = mutators.cpus() == 1;
-            let mut marker = Marker::new(self, pool, &collector.shared, alone);
+            let mut marker = Marker::new(self, pool, &collector.shared, collector.colour());
             marker.begin();
             collector.phase.store(MARK, Ordering::Release);
             self.mark_roots(mutators, pool, &mut marker);
@@ -403,7 +400,13 @@ impl Heap {
                 .lock()
                 .retain(&mut |object| marker.is_marked(object));
             drop(marker);
-            self.phase(pool, SURVEY);
+            collector.phase.store(SURVEY, Ordering::Release);
+            self.survey(pool);
+        }
+        let mut rounds = 0;
+        while collector.surveyed.load(Ordering::Acquire) < pool.places() {
+            relax(rounds);
+            rounds += 1;
         }
         collector.phase.store(END, Ordering::Release);
         collector.crew.fetch_and(!OPEN, Ordering::AcqRel);
@@ -432,13 +435,15 @@ impl Heap {
         }
         drop(guard);
         let live = collector.census.live.load(Ordering::Relaxed);
-        collector.since.store(0, Ordering::Relaxed);
+        let taken = collector.since.swap(0, Ordering::Relaxed);
         collector.budget.store(live.max(FLOOR), Ordering::Relaxed);
         collector.cycles.fetch_add(1, Ordering::Release);
-        collector
-            .statistics
-            .lock()
-            .add_collection(stopped - asked, platform.now() - stopped, live);
+        collector.statistics.lock().add_collection(
+            stopped - asked,
+            platform.now() - stopped,
+            live,
+            taken,
+        );
         collector.shared.trim(mutators.cpus().max(16));
         dead
     }
@@ -451,6 +456,12 @@ impl Heap {
     /// How many bytes cores have taken to fill since the last one.
     pub(crate) fn taken_since(&self) -> usize {
         self.collector.since.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes cores have taken to fill, ever.
+    pub fn allocated_bytes(&self) -> usize {
+        let before = self.collector.statistics.lock().allocated();
+        before + self.taken_since()
     }
 
     /// Whether a collection is due.
@@ -470,6 +481,25 @@ impl Heap {
             .failing
             .store(first.max(1), Ordering::Relaxed);
         self.collector.fail_every.store(every, Ordering::Relaxed);
+    }
+
+    /// For tests: an allocation at `place` was [made to fail](Self::fail_allocations). What makes many objects in one step begins with the first of them
+    /// again, and would hardly ever come to its end: so each time in a row that the same place fails, twice as many allocations succeed before the next fails.
+    pub(crate) fn relent(&self, place: usize) {
+        let collector = &self.collector;
+        let again = collector.failed_at.swap(place, Ordering::Relaxed) == place;
+        // And from the beginning, so that a long loop goes on failing.
+        let times = if again {
+            (collector.failed_times.load(Ordering::Relaxed) + 1) % MOST_RELENTING
+        } else {
+            0
+        };
+        collector.failed_times.store(times, Ordering::Relaxed);
+        if times == 0 {
+            return;
+        }
+        let more = collector.fail_every.load(Ordering::Relaxed) << times;
+        collector.failing.fetch_add(more, Ordering::Relaxed);
     }
 }
 

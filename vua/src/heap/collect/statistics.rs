@@ -1,4 +1,4 @@
-//! Figures about collections, for `--stats`.
+//! Figures about collections, for `--stats` and `memory.stats`.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -21,6 +21,38 @@ impl Histogram {
         self.counts[place.min(self.counts.len() - 1)] += 1;
         self.longest = self.longest.max(nanoseconds);
         self.total += nanoseconds;
+    }
+
+    /// The longest, in nanoseconds.
+    pub(crate) fn longest(&self) -> u64 {
+        self.longest
+    }
+
+    /// The sum, in nanoseconds.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Those places that are not empty: below how many nanoseconds, and how many times.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (u64, u32)> {
+        let below = |i: usize| 1000u64 << i;
+        let counts = self.counts.iter().enumerate();
+        counts
+            .filter(|(_, count)| **count != 0)
+            .map(move |(i, count)| (below(i), *count))
+    }
+
+    /// A time in nanoseconds that `percent` of the times stay below, or reach at most: the end of a place, or the longest. 0 if there are none.
+    pub(crate) fn percentile(&self, percent: u64) -> u64 {
+        let all: u64 = self.counts.iter().map(|count| u64::from(*count)).sum();
+        let mut left = (all * percent).div_ceil(100);
+        for (below, count) in self.counts() {
+            left = left.saturating_sub(count.into());
+            if left == 0 {
+                return below.min(self.longest);
+            }
+        }
+        self.longest
     }
 
     /// As JSON: the counts by their upper bounds in microseconds, the longest and the sum in nanoseconds.
@@ -53,6 +85,8 @@ pub struct Statistics {
     /// Bytes alive after the last one, and the most.
     live: usize,
     most_live: usize,
+    /// Bytes that cores had taken to fill until the last one.
+    allocated: usize,
     /// Objects looked into by each core.
     traced: Box<[u64]>,
 }
@@ -65,16 +99,43 @@ impl Statistics {
             pauses: Histogram::default(),
             live: 0,
             most_live: 0,
+            allocated: 0,
             traced: vec![0; cpus].into_boxed_slice(),
         }
     }
 
-    pub(super) fn add_collection(&mut self, stop: u64, pause: u64, live: usize) {
+    pub(super) fn add_collection(&mut self, stop: u64, pause: u64, live: usize, taken: usize) {
+        self.allocated += taken;
         self.collections += 1;
         self.stops.add(stop);
         self.pauses.add(pause);
         self.live = live;
         self.most_live = self.most_live.max(live);
+    }
+
+    /// How many collections there have been.
+    pub(crate) fn collections(&self) -> u32 {
+        self.collections
+    }
+
+    /// How long they stopped the world.
+    pub(crate) fn pauses(&self) -> &Histogram {
+        &self.pauses
+    }
+
+    /// Bytes that the last one found alive.
+    pub(crate) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// The most bytes that one found alive.
+    pub(crate) fn most_live(&self) -> usize {
+        self.most_live
+    }
+
+    /// Bytes that cores had taken to fill until the last one.
+    pub(super) fn allocated(&self) -> usize {
+        self.allocated
     }
 
     pub(super) fn add_traced(&mut self, cpu: usize, objects: u64) {
@@ -100,5 +161,30 @@ impl Statistics {
             self.stops.json(),
             self.pauses.json()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_the_ends_of_places_and_no_more_than_the_longest() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.percentile(50), 0);
+        for microseconds in 1..=100 {
+            histogram.add(microseconds * 1000);
+        }
+        // 1 is in the place below 2 µs, 2 and 3 in that below 4, … 32 to 63 in that below 64, the rest below 128.
+        assert_eq!(histogram.percentile(1), 2_000);
+        assert_eq!(histogram.percentile(3), 4_000);
+        assert_eq!(histogram.percentile(50), 64_000);
+        assert_eq!(histogram.percentile(63), 64_000);
+        assert_eq!(histogram.percentile(64), 100_000);
+        assert_eq!(histogram.counts().map(|(_, count)| count).sum::<u32>(), 100);
+        assert_eq!(
+            (histogram.longest(), histogram.total()),
+            (100_000, 5_050_000)
+        );
     }
 }

@@ -1,10 +1,10 @@
-//! Sweeping: after the marks are complete, every block is looked at once in the pause (how much of it is alive?), and its
+//! Sweeping: after the marks are complete, every block is looked at once in the pause (how much of it is alive? what was alive before and is no longer loses its mark), and its
 //! free cells are handed out later, run by run, by whatever core takes the block to fill it.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use super::super::block::{BLOCK_BYTES, Block, DROPS, LARGE, PAYLOAD_BYTES, STRIDES};
+use super::super::block::{BLOCK_BYTES, Block, Colour, DROPS, LARGE, PAYLOAD_BYTES, STRIDES};
 use super::super::pool::Pool;
 use super::super::{Header, Heap, Kind};
 
@@ -28,7 +28,7 @@ pub(in crate::heap) unsafe fn next_run(
     let header = unsafe { block.as_ref() };
     let end = end_of(stride);
     let mut at = header.swept.load(Ordering::Relaxed) as usize;
-    while at < end && header.marks.get(at) {
+    while at < end && header.marks.is_alive(at) {
         at += stride;
     }
     if at >= end {
@@ -36,7 +36,7 @@ pub(in crate::heap) unsafe fn next_run(
         return None;
     }
     let first = at;
-    while at < end && !header.marks.get(at) {
+    while at < end && !header.marks.is_alive(at) {
         at += stride;
     }
     // SAFETY: unmarked cells behind `swept` hold nothing that anybody can reach, and lie in the block.
@@ -87,21 +87,6 @@ impl Census {
     }
 }
 
-/// Before marking: keeps the old marks of what has not been swept, and clears them.
-///
-/// # Safety
-/// In the pause.
-pub(super) unsafe fn prepare(pool: &Pool, place: usize) {
-    pool.each_at(place, &mut |block| {
-        // SAFETY: the header of a block in use is initialised.
-        let header = unsafe { block.as_ref() };
-        if !header.is_swept() {
-            header.alive.copy(&header.marks);
-        }
-        header.marks.clear_all();
-    });
-}
-
 /// Whether an object may begin at `address` in the block: something that looks like a reference is one.
 ///
 /// # Safety
@@ -123,7 +108,8 @@ pub(super) unsafe fn is_object(block: NonNull<Block>, address: usize) -> bool {
         if !inside.is_multiple_of(stride) || offset >= end_of(stride) {
             return false;
         }
-        if offset >= header.swept.load(Ordering::Relaxed) as usize && !header.alive.get(offset) {
+        if offset >= header.swept.load(Ordering::Relaxed) as usize && !header.marks.is_alive(offset)
+        {
             return false;
         }
     }
@@ -135,16 +121,26 @@ pub(super) unsafe fn is_object(block: NonNull<Block>, address: usize) -> bool {
 ///
 /// # Safety
 /// In the pause, all marks set; each place once.
-pub(super) unsafe fn survey(heap: &Heap, pool: &Pool, place: usize, census: &Census) {
+pub(super) unsafe fn survey(
+    heap: &Heap,
+    pool: &Pool,
+    place: usize,
+    colour: Colour,
+    census: &Census,
+) {
     let mut live = 0;
     pool.each_at(place, &mut |block| {
         // SAFETY: the header of a block in use is initialised; nobody uses the block in the pause.
         unsafe {
             let header = block.as_ref();
             let class = header.class();
-            let marked = header.marks.count();
+            let marked = if class == LARGE {
+                usize::from(header.marks.is_marked(size_of::<Block>(), colour))
+            } else {
+                header.marks.keep(colour)
+            };
             if header.notes.load(Ordering::Relaxed) & DROPS != 0 {
-                drop_dead(heap, block);
+                drop_dead(heap, block, colour);
             }
             if class == LARGE {
                 let bytes = header.bytes.load(Ordering::Relaxed);
@@ -201,12 +197,13 @@ pub(super) unsafe fn survey(heap: &Heap, pool: &Pool, place: usize, census: &Cen
 ///
 /// # Safety
 /// As for [`survey`].
-unsafe fn drop_dead(heap: &Heap, block: NonNull<Block>) {
+unsafe fn drop_dead(heap: &Heap, block: NonNull<Block>, colour: Colour) {
     // SAFETY: the block is in use and nobody allocates in it. An unmarked object is dead; its kind becomes `Free`, so this happens once.
     unsafe {
         Block::objects(block, &mut |object| {
             let kind = object.as_ref().kind();
-            if kind.has_drop() && !block.as_ref().marks.get(Block::offset(object)) {
+            let marks = &block.as_ref().marks;
+            if kind.has_drop() && !marks.is_marked(Block::offset(object), colour) {
                 if let Some(hook) = heap.drop_hook(kind) {
                     hook(object);
                 }
