@@ -409,6 +409,49 @@ print(count > 1000, load("return 1")())
 }
 
 #[test]
+fn a_program_has_a_memory_limit_and_is_told_what_it_uses() {
+    let place = Place::new(
+        "memory-stats",
+        r#"
+local before = memory.stats()
+local list = {}
+for i = 1, 100000 do list[i] = { i } end
+collectgarbage()
+local stats = memory.stats()
+print(stats.limit)
+print(stats.collections > before.collections, stats.live > 6400000, stats.most_live >= stats.live)
+print(stats.allocated >= before.allocated + 6400000, stats.used >= stats.live // 2)
+local pauses, count, last = stats.pauses, 0, 0
+for _, line in ipairs(pauses.histogram) do
+  assert(line.below > last)
+  last = line.below
+  count = count + line.count
+end
+print(count == stats.collections, pauses.longest <= last, pauses.median <= pauses.p99, pauses.p99 <= pauses.longest, pauses.longest <= pauses.total)
+"#,
+    );
+    for (options, least, most) in [
+        (&["--memory", "64M"][..], 64 << 20, 64 << 20),
+        (&[], 1 << 20, 1 << 50),
+    ] {
+        let mut arguments = vec!["run"];
+        arguments.extend(options);
+        arguments.push("program.vua");
+        let output = place.output(&arguments);
+        let printed = text(&output.stdout);
+        let (limit, rest) = printed.split_once('\n').unwrap();
+        let limit: u64 = limit.parse().unwrap();
+        assert!((least..=most).contains(&limit), "{limit}");
+        assert_eq!(
+            rest,
+            "true\ttrue\ttrue\ntrue\ttrue\ntrue\ttrue\ttrue\ttrue\ttrue\n",
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
 fn collections_and_failing_allocations_anywhere_change_nothing() {
     let place = Place::new(
         "stress",
@@ -453,6 +496,42 @@ print(table.concat(tasks))
             text(&output.stdout),
             text(&expected.stdout),
             "{options:?}: {}",
+            text(&output.stderr)
+        );
+    }
+}
+
+/// The first failure comes at every one of the first thousand allocations in some run.
+#[test]
+fn whichever_allocation_fails_first_a_program_does_the_same() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let programs = [
+        "memory/weak",
+        "memory/finalizers",
+        "memory/structs",
+        "tasks/scope",
+    ]
+    .map(|case| {
+        let source = fs::read_to_string(golden.join(case).with_extension("vua")).unwrap();
+        let place = Place::new(&format!("first-{}", case.replace('/', "-")), &source);
+        let expected = place.output(&["run", "--workers", "1", "program.vua"]);
+        (case, place, expected)
+    });
+    for first in 1..=1000 {
+        let (case, place, expected) = &programs[first % programs.len()];
+        let every = first.to_string();
+        let output = place.output(&[
+            "run",
+            "--workers",
+            "1",
+            "--fail-allocations",
+            &every,
+            "program.vua",
+        ]);
+        assert_eq!(
+            (output.status.code(), text(&output.stdout)),
+            (expected.status.code(), text(&expected.stdout)),
+            "{case} {first}: {}",
             text(&output.stderr)
         );
     }

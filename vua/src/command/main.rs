@@ -1,6 +1,7 @@
 //! `vua`: the engine of Viridis as a command of Linux, a thread standing for each core.
 
 mod interrupt;
+mod memory;
 mod options;
 mod platform;
 mod prompt;
@@ -60,7 +61,7 @@ fn main() {
             let options = Options {
                 gc_stress,
                 failing_allocations,
-                memory,
+                memory: memory.or_else(memory::default_limit),
                 observe: reports.observe(),
                 ..Options::default()
             };
@@ -101,6 +102,14 @@ fn main() {
     process::exit(status);
 }
 
+/// The options of an engine where none were given.
+fn unasked() -> Options {
+    Options {
+        memory: memory::default_limit(),
+        ..Options::default()
+    }
+}
+
 /// The program's source, or `None` after saying why not.
 fn read_program(file: &Path) -> Option<Vec<u8>> {
     match fs::read(file) {
@@ -128,7 +137,7 @@ fn talk() -> i32 {
         }
     }
     let settings = prompt::Settings::save();
-    let engine = match Engine::new(host, Options::default()) {
+    let engine = match Engine::new(host, unasked()) {
         Ok(engine) => engine,
         Err(_) => {
             eprintln!("vua: not enough memory");
@@ -168,7 +177,7 @@ fn run_input() -> i32 {
             random_seed: None,
         },
         false,
-        Options::default(),
+        unasked(),
         &Reports::default(),
     )
 }

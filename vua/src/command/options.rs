@@ -30,7 +30,7 @@ pub enum Request {
         gc_stress: bool,
         /// About one allocation in so many is to fail at first; 0 for none.
         failing_allocations: usize,
-        /// The most memory that the program may have, in bytes.
+        /// The most memory that the program may have, in bytes, if that was said.
         memory: Option<usize>,
         /// What else to write about the run.
         reports: Reports,
@@ -78,7 +78,8 @@ Usage: vua run [OPTION…] FILE [ARG…]   runs a program
                                        standard input holds
 
   --workers N        how many threads stand for cores (default: one for each CPU)
-  --memory SIZE      the most memory that the program may have: bytes, or with K, M or G
+  --memory SIZE      the most memory that the program may have: bytes, or with K, M or G (default: three
+                     quarters of what the machine, or the control group that this runs in, has)
   --stats            counters of each core, as JSON on standard error, when the program has ended
   --profile NAME     samples every core a thousand times a second: how often which calls were seen goes to
                      NAME.folded, a line for each stack, and as a flame graph to NAME.svg
