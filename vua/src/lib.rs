@@ -14,6 +14,7 @@
 //! | [`library`] | the standard library |
 //! | [`engine`] | a program on all cores |
 //! | [`observe`] | profiles and traces |
+//! | [`race`] | data races, found while a program runs |
 //! | [`turns`] | all cores on one thread, to replay and to simulate |
 //!
 //! It may use `core`, `alloc`, the crates `sync` and `smp`, and `libm`; never the standard library. What holds everywhere in it:
@@ -37,6 +38,7 @@ pub mod number;
 pub mod object;
 pub mod observe;
 mod output;
+mod race;
 pub mod share;
 pub mod syntax;
 pub mod table;

@@ -52,6 +52,7 @@ fn main() {
             workers,
             stats,
             cores,
+            race,
             random_seed,
             gc_stress,
             failing_allocations,
@@ -68,6 +69,7 @@ fn main() {
             let machine = Machine {
                 workers,
                 cores,
+                race,
                 random_seed,
             };
             run(&file, arguments, machine, stats, options, &reports)
@@ -174,6 +176,7 @@ fn run_input() -> i32 {
         Machine {
             workers: thread::available_parallelism().map_or(1, std::num::NonZero::get),
             cores: Cores::Threads,
+            race: false,
             random_seed: None,
         },
         false,
@@ -186,6 +189,7 @@ fn run_input() -> i32 {
 struct Machine {
     workers: usize,
     cores: Cores,
+    race: bool,
     random_seed: Option<u64>,
 }
 
@@ -203,6 +207,7 @@ fn run(
     let Machine {
         workers,
         cores,
+        race,
         random_seed,
     } = machine;
     // All live as long as the process: threads that nobody joins refer to them.
@@ -257,7 +262,7 @@ fn run(
             // A thread of its own, with the stack that cores have.
             let driver = thread::Builder::new()
                 .stack_size(WORKER_STACK)
-                .spawn(move || engine.work_in_turns(machine, order));
+                .spawn(move || engine.work_in_turns(machine, order, race));
             match driver {
                 Ok(thread) => finish_turns(thread, cores),
                 Err(error) => {
@@ -285,7 +290,16 @@ fn finish_turns(driver: thread::JoinHandle<Report>, cores: Cores) -> i32 {
     if cores == Cores::Simulated {
         _ = writeln!(std::io::stderr(), "{}", report.json());
     }
-    report.status
+    if report.races == 0 {
+        return report.status;
+    }
+    let races = if report.races == 1 {
+        "data race"
+    } else {
+        "data races"
+    };
+    _ = writeln!(std::io::stderr(), "vua: {} {races} found", report.races);
+    if report.status == 0 { 1 } else { report.status }
 }
 
 /// Runs the program with a thread for each core.

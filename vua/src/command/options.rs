@@ -24,6 +24,8 @@ pub enum Request {
         stats: bool,
         /// Whether threads stand for the cores, or virtual ones take turns.
         cores: Cores,
+        /// Whether data races are looked for.
+        race: bool,
         /// What everything random follows from; `None`: the system's entropy.
         random_seed: Option<u64>,
         /// Whether every safepoint collects.
@@ -86,6 +88,9 @@ Usage: vua run [OPTION…] FILE [ARG…]   runs a program
   --trace FILE       writes what each core did when, for https://ui.perfetto.dev or chrome://tracing
   --schedule-seed S  runs all cores (default: 4) on one thread, interleaved at random as the number S
                      decides: the same every time, times, printed addresses and the order of keys included
+  --race             finds data races: pairs of accesses of one table slot, variable or field, one of them a
+                     write, that nothing orders; each is told on standard error with both tracebacks.
+                     Runs on one thread as --schedule-seed does, which may stand beside it
   --simulate P       runs P cores on one thread, each in turn for a thousand instructions; at the end,
                      as JSON on standard error: how long the program would take, its work and its span
 
@@ -94,7 +99,7 @@ To test the engine itself:
   --random-seed S        hashes of strings, addresses and first random numbers follow from the number S
   --fail-allocations N   one allocation in about N fails at first, and is made again after a collection
 
-Exit status: the program's own (larger than 63: 63); 1 for an uncaught error;
+Exit status: the program's own (larger than 63: 63); 1 for an uncaught error, or for a data race where it would be 0;
 2 for a program that does not compile or is not found; 130 after Ctrl-C.
 ";
 
@@ -102,6 +107,9 @@ Exit status: the program's own (larger than 63: 63); 1 for an uncaught error;
 const MOST_WORKERS: usize = 256;
 /// How many cores `--schedule-seed` has if nothing is said: not as many as the machine, so that a seed means the same everywhere.
 const SEEDED_CORES: usize = 4;
+
+/// The interleaving in which races are looked for if nothing is said.
+const RACE_SEED: u64 = 1;
 
 /// Reads the command line, without the command's own name. The error is one line for the person.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
@@ -113,6 +121,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
     let mut reports = Reports::default();
     let mut seed = None;
     let mut simulated = None;
+    let mut race = false;
     let mut random_seed = None;
     let mut gc_stress = false;
     let mut failing_allocations = 0;
@@ -147,6 +156,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
                     &parser.value().map_err(|e| e.to_string())?,
                 )?)
             }
+            Long("race") => race = true,
             Long("stats") => stats = true,
             Long("gc-stress") => gc_stress = true,
             Long("fail-allocations") => {
@@ -209,6 +219,17 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         return Err(format!("'{command}' needs the name of a file"));
     };
     if command == "run" {
+        if race && workers.is_some() {
+            return Err(
+                "--race finds races however many cores there are: leave --workers out".into(),
+            );
+        }
+        if race && simulated.is_some() {
+            return Err("--race and --simulate exclude each other".into());
+        }
+        if race && seed.is_none() {
+            seed = Some(RACE_SEED);
+        }
         let (cores, workers) = match (seed, simulated) {
             (None, None) => (
                 Cores::Threads,
@@ -238,6 +259,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             workers,
             stats,
             cores,
+            race,
             random_seed,
             gc_stress,
             failing_allocations,
@@ -255,6 +277,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         || stats
         || seed.is_some()
         || simulated.is_some()
+        || race
         || random_seed.is_some()
         || gc_stress
         || failing_allocations != 0
@@ -343,6 +366,7 @@ mod tests {
             workers: 3,
             stats: true,
             cores: Cores::Threads,
+            race: false,
             random_seed: None,
             gc_stress: false,
             failing_allocations: 0,
@@ -382,6 +406,8 @@ mod tests {
                 (Cores::Seeded(7), 9),
             ),
             ("run --simulate 64 a.vua", (Cores::Simulated, 64)),
+            ("run --race a.vua", (Cores::Seeded(RACE_SEED), 4)),
+            ("run --schedule-seed 9 --race a.vua", (Cores::Seeded(9), 4)),
         ] {
             let Ok(Request::Run { cores, workers, .. }) = words(line) else {
                 panic!("not understood: {line}");
@@ -398,6 +424,10 @@ mod tests {
             ("run --simulate 4 --schedule-seed 2 a.vua", "exclude"),
             ("run --simulate 4 --trace t a.vua", "--trace"),
             ("check --simulate 4 a.vua", "'check'"),
+            ("run --race --workers 2 a.vua", "leave --workers out"),
+            ("run --race --simulate 2 a.vua", "--simulate exclude"),
+            ("run --race --profile p a.vua", "--profile"),
+            ("check --race a.vua", "'check'"),
         ] {
             assert!(words(line).unwrap_err().contains(named), "{line}");
         }

@@ -258,7 +258,7 @@ impl Core {
         &mut self,
         whole: bool,
     ) -> Result<Option<Gc<Task>>, crate::heap::NeedMemory> {
-        let Some((base, (last, first))) = self.outermost_loop(whole) else {
+        let Some((base, (last, first), place)) = self.outermost_loop(whole) else {
             return Ok(None);
         };
         // SAFETY: `base` is the frame of a parallel loop's body.
@@ -288,6 +288,7 @@ impl Core {
                 let frame = (base as usize - self.stack as usize) / 8;
                 paths.split(task, frame, self.meter.executed);
             }
+            self.race_watch(|races, by| races.split(by, place, task.as_ptr() as usize));
             self.counters.splits += 1;
             Ok(Some(task))
         }
@@ -296,13 +297,13 @@ impl Core {
     /// Where the outermost loop of the running task that has iterations left is: its frame and the word of its index, which is another one as soon as the loop has
     /// gone on.
     pub(crate) fn latent_loop(&self) -> Option<(usize, u64)> {
-        let (base, _) = self.outermost_loop(true)?;
+        let (base, ..) = self.outermost_loop(true)?;
         // SAFETY: `base` is the frame of a parallel loop's body, whose first register is its index.
         Some((base as usize, unsafe { get(base, 0) }.to_bits()))
     }
 
     /// The frame of the outermost loop on the running task's stack that has iterations left, and where they are cut.
-    fn outermost_loop(&self, whole: bool) -> Option<(*mut u64, (Number, Number))> {
+    fn outermost_loop(&self, whole: bool) -> Option<(*mut u64, (Number, Number), (usize, usize))> {
         let mut outermost = None;
         let mut walk = Some(Frame {
             base: self.base,
@@ -310,6 +311,7 @@ impl Core {
         });
         let mut depth = 0;
         let mut coroutine = self.coroutine();
+        let mut stack = self.stack;
         while let Some(frame) = walk
             && depth < SPLIT_DEPTH
         {
@@ -323,10 +325,15 @@ impl Core {
                     && !Gc::<Latch>::from_value(get(frame.base, 3)).is_some_and(|l| l.has_failed())
                     && let Some(half) = cut(frame.base, whole)
                 {
-                    outermost = Some((frame.base, half));
+                    let place = (
+                        coroutine.map_or(0, |c| c.as_ptr() as usize),
+                        (frame.base as usize - stack as usize) / 8,
+                    );
+                    outermost = Some((frame.base, half, place));
                 }
                 // Below a coroutine's first frame are those of whoever resumed it.
                 walk = frame.caller().or_else(|| {
+                    stack = coroutine?.resumers_stack();
                     let (frame, outer) = coroutine?.resumed_from();
                     coroutine = outer;
                     Some(frame)

@@ -13,6 +13,7 @@ use super::core_state::Vm;
 use super::dispatch::{Exit, HANDLERS, Handler, closure_of, get};
 use crate::bytecode::instructions::{Op, a};
 use crate::object::Proto;
+use crate::race::Races;
 use crate::turns::spans::Paths;
 
 /// A core's count of instructions, while it counts.
@@ -24,6 +25,8 @@ pub(crate) struct Meter {
     pub stop: u64,
     /// The paths that lead to the running task's next instruction, if paths are measured.
     pub paths: Option<Paths>,
+    /// Who is told of accesses, if data races are looked for.
+    pub races: Option<&'static Races>,
 }
 
 /// Whether a task may be left before this instruction: not while values that a call left open lie above its frame.
@@ -37,7 +40,7 @@ fn may_leave_before(ins: u32) -> bool {
 /// Leaves the task before the instruction.
 #[cold]
 #[inline(never)]
-unsafe extern "sysv64" fn switch(
+pub(super) unsafe extern "sysv64" fn switch(
     pc: *const AtomicU32,
     base: *mut u64,
     ins: u64,

@@ -13,6 +13,7 @@
 //! | [`roots`] | collections: what a core holds, and how an instruction starts again after one |
 //! | [`throw`] | errors: unwinding, messages, tracebacks |
 //! | [`metered`] | counting instructions, and stopping after some |
+//! | [`racing`] | noting what instructions access, to find data races |
 //! | [`native`] | what native functions see |
 //!
 //! Handlers keep the state of the running function in five machine registers. Whatever is not a fast path saves `pc` and
@@ -36,6 +37,7 @@ pub(crate) mod metered;
 mod name;
 pub mod native;
 mod operate;
+pub(crate) mod racing;
 pub(crate) mod roots;
 pub(crate) mod throw;
 

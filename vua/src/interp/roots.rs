@@ -419,6 +419,13 @@ impl Mutators for Engine {
         self.forget_retired();
     }
 
+    unsafe fn marked(&self, lives: &dyn Fn(NonNull<Header>) -> bool) {
+        // SAFETY: in the pause; all cores have the same or none.
+        if let Some(races) = unsafe { (*self.core_at(0)).meter.races } {
+            races.collected(&|object| NonNull::new(object as *mut Header).is_some_and(lives));
+        }
+    }
+
     unsafe fn core_roots(&self, cpu: usize, marker: &mut Marker<'_>) {
         // SAFETY: in the pause the core does not change, and has written back what it holds: it is in a call, or outside.
         unsafe {

@@ -146,6 +146,7 @@ impl Core {
             }
             if let Some(task) = self.task {
                 task.begin_unwinding();
+                self.acquire_cancellation(task);
             }
         }
         // A root, while the error unwinds past safepoints.
@@ -194,6 +195,14 @@ impl Core {
                     self.base = frame.base;
                     put(frame.base, 0, latch.value());
                     return self.deliver_flow(frame.base, frame.base, 1);
+                }
+                if self
+                    .frame_proto(frame)
+                    .is_some_and(|proto| proto.parallel_body)
+                {
+                    // The loop was not split: it ends with its one piece.
+                    let (coroutine, at) = self.race_frame(frame.base);
+                    self.race_watch(|races, task| races.loops_ended(task, (coroutine, at - 1)));
                 }
                 match frame.link() {
                     Link::Native {
@@ -415,23 +424,24 @@ impl Core {
     pub(crate) fn traceback(&self, innermost: Frame) -> String {
         let mut text = self.frames(Some(innermost));
         if self.coroutine().is_none()
-            && let Some(task) = self.task
+            && let Some(site) = self.spawn_site()
         {
-            let (function, pc) = task.fields().spawned_at.get();
-            if let Some(closure) = function.as_closure()
-                && let (Some(debug), Some(line)) =
-                    (closure.proto().debug(), Self::line_at(closure.proto(), pc))
-            {
-                let _ = write!(
-                    text,
-                    "\n\tspawned at {}:{} in {}",
-                    debug.source,
-                    line,
-                    function_name(debug)
-                );
-            }
+            text.push_str(&site);
         }
         text
+    }
+
+    /// The last line of a traceback: where the running task was spawned.
+    pub(crate) fn spawn_site(&self) -> Option<String> {
+        let (function, pc) = self.task?.fields().spawned_at.get();
+        let proto = function.as_closure()?.proto();
+        let (debug, line) = (proto.debug()?, Self::line_at(proto, pc)?);
+        Some(format!(
+            "\n\tspawned at {}:{} in {}",
+            debug.source,
+            line,
+            function_name(debug)
+        ))
     }
 
     /// The frames of a stack that does not change meanwhile, from one outwards.
@@ -464,7 +474,7 @@ impl Core {
         text
     }
 
-    fn describe(&self, frame: Frame, caller: Option<Frame>) -> String {
+    pub(crate) fn describe(&self, frame: Frame, caller: Option<Frame>) -> String {
         // SAFETY: the slot two below a base holds the frame's function.
         let function = unsafe { Value::from_bits(*frame.base.sub(2)) };
         if let Some(native) = function.as_native() {

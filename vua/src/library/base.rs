@@ -12,6 +12,8 @@ use crate::interp::native::{Call, Next, Throw};
 use crate::memory::{Array, Struct};
 use crate::number::{self, Number};
 use crate::object::Gc;
+use crate::race::Part;
+use crate::race::watch::{Touch, Watched};
 use crate::task::WaitFor;
 use crate::value::{Tag, Value};
 
@@ -44,6 +46,17 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     builder.global_value("_G", builder.globals().value())?;
     builder.global_value("_VERSION", builder.string("Lua 5.4")?)
 }
+
+/// What of this accesses memory that tasks share.
+pub(crate) const WATCHED: &[Watched] = &[
+    (next, Touch::Next),
+    (next_index, Touch::NextIndex),
+    (rawget, Touch::Get),
+    (rawset, Touch::Set),
+    (rawlen, Touch::Length),
+    (getmetatable, Touch::GetMetatable),
+    (setmetatable, Touch::SetMetatable),
+];
 
 /// What `tostring` gives for a value, short of its bytes for a string: text to append.
 pub(crate) enum Shown {
@@ -546,6 +559,10 @@ const STEPPED: u32 = 2;
 
 /// Modes, pauses and factors are remembered for who asks, and stopping too: one heap serves all programs, and when and how it is collected is not a program's to say.
 fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
+    if call.state() != 0 {
+        call.core
+            .race_acquire(call.engine().finalizer().as_ptr() as usize, Part::Whole);
+    }
     match call.state() {
         COLLECTED => return Ok(Next::One(Value::small(0))),
         STEPPED => return Ok(Next::One(Value::TRUE)),

@@ -13,6 +13,7 @@ use crate::memory::object::OF_STRUCTS;
 use crate::memory::{Array, Scalar, Storage, Struct, StructType, scalar};
 use crate::number::Number;
 use crate::object::Gc;
+use crate::race::watch::{Touch, Watched};
 use crate::value::Value;
 
 /// The functions of every struct type, which capture it.
@@ -380,7 +381,7 @@ fn name(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 /// The iterator of `pairs` over a struct: the field after the one of this name.
-pub(super) fn next_field(call: &mut Call<'_>) -> Result<Next, Throw> {
+pub(crate) fn next_field(call: &mut Call<'_>) -> Result<Next, Throw> {
     let object = call.get(0);
     let Some(it) = Gc::<Struct>::from_value(object) else {
         return Err(call.type_error(0, "struct"));
@@ -405,6 +406,13 @@ pub(super) fn next_field(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 // Methods of arrays.
+
+/// What of this accesses memory that tasks share.
+pub(crate) const WATCHED: &[Watched] = &[
+    (copy, Touch::Elements(8, 8)),
+    (fill, Touch::Fill),
+    (tostring, Touch::Elements(1, 2)),
+];
 
 fn array_argument(call: &Call<'_>) -> Result<Gc<Array>, Throw> {
     Gc::from_value(call.get(0)).ok_or_else(|| call.type_error(0, "array"))

@@ -242,6 +242,8 @@ fn load(call: &mut Call<'_>, circles: bool) -> Result<Next, Throw> {
     else {
         return Ok(Next::Nothing);
     };
+    let (address, part) = (loaded.as_ptr() as usize, call.core.race_part(name.value()));
+    call.core.race_acquire(address, part);
     if call.state() == 0 {
         let module = loaded.get(name.value());
         if module.is_truthy() {
@@ -328,6 +330,7 @@ fn load(call: &mut Call<'_>, circles: bool) -> Result<Next, Throw> {
         call.set(INDEX, index);
         return Ok(call.prepare(CALLEE, searcher, &[name.value()], SEARCHED));
     }
+    call.core.race_release(address, part);
     let module = call.result(CALLEE);
     if !module.is_nil() {
         call.store(loaded, name.value(), module)?;

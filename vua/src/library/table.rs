@@ -8,6 +8,7 @@ use crate::heap::{NeedMemory, flags};
 use crate::interp::native::{Call, Next, Throw};
 use crate::memory::Array;
 use crate::object::Gc;
+use crate::race::watch::{Touch, Watched};
 use crate::table::Table;
 use crate::value::{Tag, Value};
 
@@ -27,6 +28,16 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     )?;
     Ok(())
 }
+
+/// What of this accesses memory that tasks share.
+pub(crate) const WATCHED: &[Watched] = &[
+    (concat, Touch::Elements(2, 3)),
+    (insert, Touch::Insert),
+    (move_, Touch::Move),
+    (remove, Touch::Remove),
+    (super::sort::sort, Touch::Sort),
+    (unpack, Touch::Elements(1, 2)),
+];
 
 /// The most results that `unpack` gives: what a stack holds.
 const MAX_RESULTS: u64 = 1_000_000;

@@ -12,6 +12,7 @@ use crate::interp::throw::Leave;
 use crate::library::Builder;
 use crate::number::Number;
 use crate::object::Gc;
+use crate::race::watch::{Touch, Watched};
 use crate::table::{SetError, SlotRef, Table};
 use crate::task::WaitFor;
 use crate::value::Value;
@@ -37,6 +38,20 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     )?;
     Ok(())
 }
+
+/// What of this accesses memory that tasks share.
+pub(crate) const WATCHED: &[Watched] = &[
+    (add, Touch::AtomicStore),
+    (band, Touch::AtomicStore),
+    (bor, Touch::AtomicStore),
+    (bxor, Touch::AtomicStore),
+    (cas, Touch::AtomicCas),
+    (exchange, Touch::AtomicStore),
+    (load, Touch::AtomicLoad),
+    (max, Touch::AtomicStore),
+    (min, Touch::AtomicStore),
+    (store, Touch::AtomicStore),
+];
 
 /// The slot of the field that the first two arguments name, for a change; made if `insert` says so.
 fn slot<'a>(call: &mut Call<'_>, insert: bool) -> Result<SlotRef<'a>, Throw> {

@@ -85,6 +85,12 @@ fn freeze(call: &mut Call<'_>) -> Result<Next, Throw> {
         if at > count {
             let shared = (1..=count).any(|i| is_marked(found.get_int(i), flags::SHARED));
             if !shared || number(call, BEFORE) == count {
+                // Whoever reads it from now on finds what will never change.
+                call.core.race_watch(|races, _| {
+                    for object in (1..=count).filter_map(|i| found.get_int(i).object()) {
+                        races.forget(object.as_ptr() as usize);
+                    }
+                });
                 return Ok(Next::One(call.slot(0)));
             }
             keep(call, BEFORE, count)?;

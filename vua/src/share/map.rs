@@ -13,6 +13,8 @@ use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
 use crate::number::Number;
 use crate::object::{Gc, Object};
+use crate::race::Part;
+use crate::race::watch::{Touch, Watched};
 use crate::table::{self, Table};
 use crate::value::{Tag, Value};
 
@@ -214,7 +216,12 @@ fn update(call: &mut Call<'_>) -> Result<Next, Throw> {
         let mut found = slot.load();
         while found.raw_equal(old) {
             match slot.compare_exchange(found, made) {
-                Ok(()) => return Ok(Next::One(made)),
+                Ok(()) => {
+                    let address = map.as_ptr() as usize;
+                    call.core.race_release(address, call.core.race_part(key));
+                    call.core.race_release(address, Part::Whole);
+                    return Ok(Next::One(made));
+                }
                 Err(other) => found = other,
             }
         }
@@ -293,6 +300,24 @@ fn step(call: &mut Call<'_>) -> Result<Next, Throw> {
         }
     }
 }
+
+/// The address of the map that an iteration goes through.
+pub(crate) fn walked(iteration: Value) -> Option<usize> {
+    if super::sort_of(iteration) != WALK {
+        return None;
+    }
+    let walk = Gc::<Walk>::from_value(iteration)?;
+    walk.referred(0).object().map(|map| map.as_ptr() as usize)
+}
+
+/// What of this is ordered by a map.
+pub(crate) const WATCHED: &[Watched] = &[
+    (get, Touch::MapGet),
+    (set, Touch::MapSet),
+    (add, Touch::MapSet),
+    (update, Touch::MapGet),
+    (step, Touch::MapStep),
+];
 
 /// Defines the library.
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {

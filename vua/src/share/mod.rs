@@ -24,7 +24,9 @@ mod queue;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
+pub(crate) use atomic::WATCHED as ATOMICS;
 pub use map::Map;
+pub(crate) use map::{WATCHED as MAPS, walked};
 pub(crate) use monitor::{HeldList, description};
 pub use monitor::{Monitor, Want};
 pub use queue::{End, Queue};

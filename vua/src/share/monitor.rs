@@ -23,6 +23,7 @@ use crate::interp::Core;
 use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
 use crate::object::{Gc, Object};
+use crate::race::Part;
 use crate::task::join::deadline;
 use crate::task::{SpinLocked, State, Task, WaitFor, WaitList, Woken};
 use crate::value::{Tag, Value};
@@ -336,6 +337,20 @@ fn note_free(task: Gc<Task>, monitor: Gc<Monitor>, reads: bool) -> bool {
 }
 
 impl Core {
+    /// What the running task has done is known to who takes it next; what was read, to who writes next.
+    fn note_release(&self, monitor: Gc<Monitor>, reads: bool) {
+        let part = if reads { Part::Readers } else { Part::Whole };
+        self.race_release(monitor.as_ptr() as usize, part);
+    }
+
+    /// The running task has taken what it wants of it.
+    fn note_acquire(&self, monitor: Gc<Monitor>, want: Want) {
+        self.race_acquire(monitor.as_ptr() as usize, Part::Whole);
+        if want == Want::Hold {
+            self.race_acquire(monitor.as_ptr() as usize, Part::Readers);
+        }
+    }
+
     /// Gives back whatever the running task, which ends, still holds. Says whether there was anything.
     pub(crate) fn release_held(&mut self, task: Gc<Task>) -> bool {
         let list = task.fields().held.replace(null_mut());
@@ -346,6 +361,7 @@ impl Core {
         // SAFETY: the list is the task's own, taken from it just now.
         let list = unsafe { Box::from_raw(list) };
         for held in list.iter().rev() {
+            self.note_release(held.monitor, held.reads);
             held.monitor.give_back(self.engine, held.reads);
         }
         !list.is_empty()
@@ -370,6 +386,7 @@ impl Core {
             && let (Some(task), Some(monitor)) = (self.task, Gc::<Monitor>::from_value(first))
             && note_free(task, monitor, reads)
         {
+            self.note_release(monitor, reads);
             monitor.give_back(self.engine, reads);
         }
     }
@@ -394,6 +411,7 @@ fn acquire(
     let locked = SpinLocked::new(monitor.header());
     if monitor.take(task, want, &locked) {
         drop(locked);
+        call.core.note_acquire(monitor, want);
         match want {
             Want::Hold => note_held(task, monitor, false),
             Want::Read => note_held(task, monitor, true),
@@ -417,6 +435,7 @@ fn release(call: &mut Call<'_>, monitor: Gc<Monitor>, reads: bool) -> Result<(),
     {
         return Err(call.message("the task does not hold the lock"));
     }
+    call.core.note_release(monitor, reads);
     monitor.give_back(call.engine(), reads);
     call.core.after_unlock()
 }
@@ -586,6 +605,7 @@ fn try_permits(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn release_permits(call: &mut Call<'_>) -> Result<Next, Throw> {
     let monitor = argument(call, SEMAPHORE, "semaphore")?;
     let n = permits(call)?;
+    call.core.note_release(monitor, false);
     let mut woken = Vec::new();
     {
         let locked = SpinLocked::new(monitor.header());
@@ -627,6 +647,7 @@ fn wait_signal(call: &mut Call<'_>) -> Result<Next, Throw> {
         if !note_free(task, mutex, false) {
             return Err(call.message("the task does not hold the condition's mutex"));
         }
+        call.core.note_release(mutex, false);
         return Ok(Next::Wait {
             until: WaitFor::Monitor(monitor, Want::Signal(limit)),
             state: SIGNALLED,
@@ -638,6 +659,9 @@ fn wait_signal(call: &mut Call<'_>) -> Result<Next, Throw> {
             Woken::Time => Value::FALSE,
             Woken::Cancel => Value::NIL,
         };
+        if call.core.woken == Woken::Event {
+            call.core.note_acquire(monitor, Want::Signal(None));
+        }
         call.set(2, why);
         call.advance(LOCKING);
     }
@@ -654,6 +678,7 @@ fn wait_signal(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 fn signal_some(call: &mut Call<'_>, count: usize) -> Result<Next, Throw> {
     let monitor = argument(call, CONDITION, "condition")?;
+    call.core.note_release(monitor, false);
     let mut woken = Vec::new();
     {
         let locked = SpinLocked::new(monitor.header());
@@ -688,8 +713,16 @@ fn barrier(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn wait_barrier(call: &mut Call<'_>) -> Result<Next, Throw> {
     let monitor = argument(call, BARRIER, "barrier")?;
     if call.state() != 0 {
+        call.core.note_acquire(monitor, Want::Arrive);
         return Ok(Next::Nothing);
     }
+    let fields = monitor.fields();
+    let (address, last) = (
+        monitor.as_ptr() as usize,
+        fields.count.get() + 1 == fields.size.get(),
+    );
+    call.core
+        .race_watch(|races, task| races.arrived(task, address, last));
     Ok(Next::Wait {
         until: WaitFor::Monitor(monitor, Want::Arrive),
         state: 1,

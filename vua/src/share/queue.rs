@@ -17,9 +17,13 @@ use crate::heap::{Header, Kind, LocalHeap, NeedMemory, SLICE, flags};
 use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
 use crate::object::{Gc, Object};
+use crate::race::Part;
 use crate::task::join::deadline;
 use crate::task::{SpinLocked, State, Task, WaitFor, WaitList, Woken, suspend::Claim};
 use crate::value::{Tag, Value};
+
+/// What who finds a queue closed knows, by who closed it.
+const CLOSING: Part = Part::Readers;
 
 /// The largest capacity: half a gigabyte of places.
 const MAX_CAPACITY: i64 = 1 << 25;
@@ -205,10 +209,16 @@ fn push(call: &mut Call<'_>) -> Result<Next, Throw> {
     super::before_store(call, queue.header_ptr());
     match queue.fields().ring.push(queue.slots(), value.to_bits()) {
         Ok(()) => {
+            let (address, capacity) = (queue.as_ptr() as usize, queue.capacity());
+            call.core
+                .race_watch(|races, task| races.pushed(task, address, capacity));
             queue.wake(call.engine(), End::Pop, 1);
             Ok(Next::Nothing)
         }
-        Err(Refused::Closed) => Err(call.message("the queue is closed")),
+        Err(Refused::Closed) => {
+            call.core.race_acquire(queue.as_ptr() as usize, CLOSING);
+            Err(call.message("the queue is closed"))
+        }
         Err(Refused::Full) => Ok(Next::Wait {
             until: WaitFor::Queue(queue, End::Push, None),
             state: 1,
@@ -230,11 +240,17 @@ fn pop(call: &mut Call<'_>) -> Result<Next, Throw> {
     let limit = deadline(call, 1)?;
     match queue.fields().ring.pop(queue.slots(), Value::NIL.to_bits()) {
         Popped::Word(bits) => {
+            let address = queue.as_ptr() as usize;
+            call.core
+                .race_watch(|races, task| races.popped(task, address));
             queue.wake(call.engine(), End::Push, 1);
             // SAFETY: only values were pushed.
             Ok(Next::One(unsafe { Value::from_bits(bits) }))
         }
-        Popped::Closed => Ok(Next::One(Value::NIL)),
+        Popped::Closed => {
+            call.core.race_acquire(queue.as_ptr() as usize, CLOSING);
+            Ok(Next::One(Value::NIL))
+        }
         Popped::Empty if limit.is_some_and(|limit| limit <= call.platform().now()) => {
             Ok(Next::One(Value::NIL))
         }
@@ -248,6 +264,7 @@ fn pop(call: &mut Call<'_>) -> Result<Next, Throw> {
 /// `q:close()`: no value can be pushed any more; those that are in it can be popped.
 fn close(call: &mut Call<'_>) -> Result<Next, Throw> {
     let queue = argument(call)?;
+    call.core.race_release(queue.as_ptr() as usize, CLOSING);
     queue.fields().ring.close();
     queue.wake(call.engine(), End::Pop, usize::MAX);
     queue.wake(call.engine(), End::Push, usize::MAX);

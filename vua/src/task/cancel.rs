@@ -26,6 +26,7 @@ use crate::engine::Engine;
 use crate::interp::Core;
 use crate::interp::native::Throw;
 use crate::object::Gc;
+use crate::race::Part;
 
 const REQUESTED: u8 = 1;
 const BEGUN: u8 = 2;
@@ -99,6 +100,18 @@ impl Core {
         self.task.is_some_and(|task| {
             task.fields().locks.get() == 0 && self.engine.wants_cancellation(task)
         })
+    }
+
+    /// The running task begins to unwind: what was done before it was cancelled comes before what it does now.
+    pub(crate) fn acquire_cancellation(&self, task: Gc<Task>) {
+        self.race_acquire(task.as_ptr() as usize, Part::Whole);
+        let group = task.fields().latch.get();
+        if !group.is_null() {
+            self.race_acquire(group as usize, Part::Whole);
+        }
+        if self.engine.is_cancelled() {
+            self.race_watch(|races, task| races.acquire_all(task));
+        }
     }
 
     /// The running task has given a lock back: what could not take effect while it held one does now.

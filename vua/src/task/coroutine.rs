@@ -34,6 +34,7 @@ use crate::interp::native::Throw;
 use crate::interp::roots::{mark_stack, suspended_top};
 use crate::interp::throw::{Flow, Leave};
 use crate::object::{Gc, Object};
+use crate::race::Part;
 use crate::value::{Tag, Value};
 
 /// How deep coroutines may resume coroutines: about as in Lua, where the machine stack sets the limit. Here it bounds what a runaway uses.
@@ -253,6 +254,11 @@ impl Gc<Coroutine> {
         (frame, resumer)
     }
 
+    /// While it runs: the first slot of the stack of whoever resumed it.
+    pub(crate) fn resumers_stack(self) -> *mut u64 {
+        self.fields().stack.get()
+    }
+
     /// Makes room for `count` arguments of a coroutine at rest, which this task has taken.
     pub(crate) fn reserve(self, core: &mut Core, count: usize) -> Result<(), Throw> {
         let fields = self.fields();
@@ -325,6 +331,7 @@ impl Gc<Coroutine> {
 
     /// Lets others have it, its values having been copied: suspended after a yield, else dead.
     pub(crate) fn release(self, core: &mut Core) {
+        core.race_release(self.as_ptr() as usize, Part::Whole);
         let fields = self.fields();
         let status = match fields.outcome.get() {
             Outcome::Yielded => Status::Suspended,
@@ -440,6 +447,7 @@ impl Core {
         let Some(task) = self.task else {
             return Ok(());
         };
+        self.race_acquire(coroutine.as_ptr() as usize, Part::Whole);
         let outer = self.coroutine();
         let fields = coroutine.fields();
         fields.resumer.set(task.fields().coroutine.get());

@@ -25,6 +25,7 @@ use super::{State, Task, WaitFor, Woken};
 use crate::engine::Engine;
 use crate::interp::native::{Call, Next, Throw};
 use crate::object::Gc;
+use crate::race::Part;
 use crate::value::Value;
 
 /// Whether a program's finalizers are being run, and who waits for that to end.
@@ -158,6 +159,9 @@ pub(crate) fn run(call: &mut Call<'_>) -> Result<Next, Throw> {
             for slot in OBJECT..CALL + 3 {
                 call.set(slot, Value::NIL);
             }
+            // Who waits until all finalizers have run knows what they did.
+            call.core
+                .race_release(call.engine().finalizer().as_ptr() as usize, Part::Whole);
             return Ok(Next::Wait {
                 until: WaitFor::Finalizers,
                 state: SEARCH,
@@ -168,6 +172,9 @@ pub(crate) fn run(call: &mut Call<'_>) -> Result<Next, Throw> {
         if finalizer.is_nil() {
             continue;
         }
+        // What was done to the object before it was found dead comes before.
+        call.core
+            .race_watch(|races, task| races.resumed(task, true));
         call.set(OBJECT, object.value());
         call.set(CALL, finalizer);
         call.set(CALL + 2, object.value());

@@ -6,6 +6,7 @@ use crate::heap::{Kind, NeedMemory};
 use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
 use crate::object::{Gc, Str};
+use crate::race::Part;
 use crate::value::Value;
 
 /// Defines the methods.
@@ -45,6 +46,12 @@ pub(super) fn task_argument(call: &Call<'_>) -> Result<Gc<Task>, Throw> {
     Gc::from_value(call.get(0)).ok_or_else(|| call.type_error(0, "task"))
 }
 
+/// The running task has seen that another has ended.
+fn note_end(call: &Call<'_>, task: Gc<Task>) {
+    call.core
+        .race_watch(|races, by| races.joined(by, task.as_ptr() as usize));
+}
+
 /// What a wait for a task's end gave.
 enum Ended {
     Wait(Next),
@@ -60,6 +67,7 @@ fn wait(call: &mut Call<'_>, task: Gc<Task>) -> Result<Ended, Throw> {
         if let Some(paths) = &mut meter.paths {
             paths.joined(task, meter.executed);
         }
+        note_end(call, task);
         return Ok(Ended::Yes);
     }
     if Some(task) == call.core.task {
@@ -162,6 +170,7 @@ fn results(call: &mut Call<'_>, task: Gc<Task>, offset: usize) -> Result<Next, T
 pub(crate) fn wait_quietly(call: &mut Call<'_>) -> Result<Next, Throw> {
     let task = task_argument(call)?;
     if task.has_ended() {
+        note_end(call, task);
         return Ok(Next::Nothing);
     }
     Ok(Next::Wait {
@@ -172,12 +181,17 @@ pub(crate) fn wait_quietly(call: &mut Call<'_>) -> Result<Next, Throw> {
 
 /// Whether a task has ended.
 pub(crate) fn has_ended(call: &mut Call<'_>) -> Result<Next, Throw> {
-    Ok(Next::One(Value::boolean(task_argument(call)?.has_ended())))
+    let task = task_argument(call)?;
+    if task.has_ended() {
+        note_end(call, task);
+    }
+    Ok(Next::One(Value::boolean(task.has_ended())))
 }
 
 /// `t:cancel()`.
 fn cancel(call: &mut Call<'_>) -> Result<Next, Throw> {
     let task = task_argument(call)?;
+    call.core.race_release(task.as_ptr() as usize, Part::Whole);
     call.engine().cancel_task(task);
     // A task that cancels itself ends here, unless it holds a lock or is being cancelled already.
     if Some(task) == call.core.task && call.core.cancelled_here() {
@@ -189,6 +203,9 @@ fn cancel(call: &mut Call<'_>) -> Result<Next, Throw> {
 /// `t:status()`.
 fn status(call: &mut Call<'_>) -> Result<Next, Throw> {
     let task = task_argument(call)?;
+    if task.has_ended() {
+        note_end(call, task);
+    }
     let text: &[u8] = match task.state() {
         State::Ready => b"ready",
         State::Running => b"running",

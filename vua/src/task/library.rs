@@ -90,6 +90,7 @@ pub(super) fn start(
     if let Some(paths) = &mut core.meter.paths {
         paths.spawned(task, core.meter.executed);
     }
+    core.race_watch(|races, by| races.spawned(by, task.as_ptr() as usize));
     core.engine.count_spawn(core.cpu);
     core.beat();
     core.worker().spawn(task);

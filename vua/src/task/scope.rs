@@ -11,6 +11,7 @@ use crate::heap::{Kind, NeedMemory};
 use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
 use crate::object::Gc;
+use crate::race::Part;
 use crate::value::Value;
 
 /// Defines the methods.
@@ -60,10 +61,16 @@ pub(crate) fn spawn_unless_failed(call: &mut Call<'_>) -> Result<Next, Throw> {
 /// `s:join()`: waits for all tasks of the scope, and raises the error of the earliest that failed.
 fn join(call: &mut Call<'_>) -> Result<Next, Throw> {
     let scope = scope_argument(call)?;
-    finish(scope)
+    finish(call, scope)
 }
 
-fn finish(scope: Gc<Latch>) -> Result<Next, Throw> {
+/// The running task has seen that all tasks of a scope have ended.
+fn note_end(call: &Call<'_>, scope: Gc<Latch>) {
+    call.core
+        .race_watch(|races, by| races.left_scope(by, scope.as_ptr() as usize));
+}
+
+fn finish(call: &Call<'_>, scope: Gc<Latch>) -> Result<Next, Throw> {
     if !scope.is_done() {
         return Ok(Next::Wait {
             until: WaitFor::Latch(scope),
@@ -71,6 +78,7 @@ fn finish(scope: Gc<Latch>) -> Result<Next, Throw> {
         });
     }
     scope.observe();
+    note_end(call, scope);
     match scope.error() {
         Some(error) if !error.is_nil() => Err(Throw::Value(error)),
         _ => Ok(Next::Nothing),
@@ -80,6 +88,7 @@ fn finish(scope: Gc<Latch>) -> Result<Next, Throw> {
 /// `s:cancel()`: cancels all tasks of the scope.
 fn cancel(call: &mut Call<'_>) -> Result<Next, Throw> {
     let scope = scope_argument(call)?;
+    call.core.race_release(scope.as_ptr() as usize, Part::Whole);
     scope.cancel(call.engine());
     Ok(Next::Nothing)
 }
@@ -98,11 +107,12 @@ fn close(call: &mut Call<'_>) -> Result<Next, Throw> {
         if call.get(1).is_nil() {
             call.set(1, Value::NIL);
         } else {
+            call.core.race_release(scope.as_ptr() as usize, Part::Whole);
             scope.cancel(call.engine());
         }
     }
     if call.slot(1).is_nil() {
-        return finish(scope);
+        return finish(call, scope);
     }
     if !scope.is_done() {
         return Ok(Next::Wait {
@@ -112,5 +122,6 @@ fn close(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
     // The error that left the block goes on; those of its tasks were its consequence, or came too late.
     scope.observe();
+    note_end(call, scope);
     Ok(Next::Nothing)
 }

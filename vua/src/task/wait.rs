@@ -195,6 +195,8 @@ impl Vm {
         if let Some(paths) = &mut core.meter.paths {
             paths.resume(task, core.meter.executed);
         }
+        let is_finalizer = core.engine.is_finalizer(task);
+        core.race_watch(|races, task| races.resumed(task, is_finalizer));
         let mut exit = None;
         core.woken = Woken::Event;
         match core.end_wait(task) {
@@ -554,6 +556,10 @@ impl Core {
             let piece_of = piece_of.map_or(core::ptr::null_mut(), Gc::as_ptr);
             paths.ended(task, piece_of, self.meter.executed);
         }
+        let scope = latch.filter(|latch| latch.is_scope());
+        self.race_watch(|races, task| {
+            races.ended(task, scope.map(|scope| scope.as_ptr() as usize))
+        });
         engine.register().leave(task);
         match latch {
             Some(latch) if !latch.is_scope() => {

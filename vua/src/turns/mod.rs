@@ -27,6 +27,8 @@ use smp::platform::{Cpu, Platform};
 
 use crate::engine::Engine;
 use crate::interp::metered::METERED;
+use crate::interp::racing::RACING;
+use crate::race::Races;
 use crate::task::wait::Turn;
 use machine::{NEVER, VirtualMachine};
 use spans::{Length, Paths, Spans};
@@ -66,6 +68,8 @@ pub struct Report {
     pub executed: Vec<u64>,
     /// The program's exit status.
     pub status: i32,
+    /// How many data races were told.
+    pub races: usize,
 }
 
 impl Report {
@@ -104,20 +108,28 @@ struct Driver {
 }
 
 impl Engine {
-    /// Runs all cores on the calling thread, in place of [`work`](Engine::work) on each, and measures. `machine` is the engine's platform.
+    /// Runs all cores on the calling thread, in place of [`work`](Engine::work) on each, and measures. `machine` is the engine's platform. With `watch`, data
+    /// races are told on standard error as they are found.
     ///
     /// # Panics
     /// If a core works already.
-    pub fn work_in_turns(&'static self, machine: &'static VirtualMachine, order: Order) -> Report {
+    pub fn work_in_turns(
+        &'static self,
+        machine: &'static VirtualMachine,
+        order: Order,
+        watch: bool,
+    ) -> Report {
         let cpus = machine.cpus();
         machine.attach(self);
         self.begin();
         let spans: &'static RefCell<Spans> = Box::leak(Box::default());
+        let races: Option<&'static Races> = watch.then(|| &*Box::leak(Box::new(Races::new())));
         for cpu in 0..cpus {
             let worker = self.scheduler().worker(cpu);
             // SAFETY: the worker is taken, so only this thread uses the machine, and there is no other reference to it.
             let vm = unsafe { &mut *self.machine(cpu) };
-            vm.dispatch = METERED;
+            vm.dispatch = if watch { RACING } else { METERED };
+            vm.core.meter.races = races;
             if order == Order::Rounds {
                 vm.core.meter.paths = Some(Paths::new(spans));
             }
@@ -149,6 +161,7 @@ impl Engine {
             span: spans.borrow().longest(),
             executed,
             status: self.status(),
+            races: races.map_or(0, |races| races.traces.borrow().count()),
         }
     }
 }

@@ -104,6 +104,14 @@ pub trait Mutators: Sync {
     /// In the pause.
     unsafe fn common_roots(&self, marker: &mut Marker<'_>);
 
+    /// All that lives is marked: to forget what is known of dead objects elsewhere. `lives` says of an object that there was when the collection began whether it does.
+    ///
+    /// # Safety
+    /// In the pause.
+    unsafe fn marked(&self, lives: &dyn Fn(NonNull<Header>) -> bool) {
+        let _ = lives;
+    }
+
     /// Whether a task has not ended, so that it lives whoever refers to it.
     ///
     /// # Safety
@@ -399,6 +407,7 @@ impl Heap {
             self.interned
                 .lock()
                 .retain(&mut |object| marker.is_marked(object));
+            mutators.marked(&|object| marker.is_marked(object));
             drop(marker);
             collector.phase.store(SURVEY, Ordering::Release);
             self.survey(pool);

@@ -12,7 +12,7 @@ use crate::library::{base, math, string, table};
 use crate::object::Str;
 
 /// The first opcode that no program contains.
-const FIRST: usize = 224;
+pub(crate) const FIRST: usize = 224;
 
 macro_rules! intrinsics {
     ($($handler:ident $function:path;)*) => {
