@@ -302,7 +302,7 @@ impl Core {
         Some((base as usize, unsafe { get(base, 0) }.to_bits()))
     }
 
-    /// The frame of the outermost loop on the running task's stack that has iterations left, and where they are cut.
+    /// The frame of the outermost loop on the running task's stack that has iterations left, and where they are cut; and where that frame is, as `race_frame` says.
     fn outermost_loop(&self, whole: bool) -> Option<(*mut u64, (Number, Number), (usize, usize))> {
         let mut outermost = None;
         let mut walk = Some(Frame {
