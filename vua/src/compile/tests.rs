@@ -316,7 +316,7 @@ fn depth_and_size_are_limited() {
     function(&format!("x = y{}", " and y".repeat(20_000)));
     function(&format!("x = y{}", ".y()".repeat(10_000)));
     function(&format!("if a then {} end", "elseif a then ".repeat(5_000)));
-    assert!(errors(&format!("x = y{}", " .. y".repeat(1_000)))[0].contains("too many registers"));
+    assert!(errors(&format!("x = y{}", " .. y".repeat(1_000)))[0].contains("too many operands"));
     let locals: String = (0..201).map(|i| format!("local a{i}\n")).collect();
     assert_eq!(
         errors(&locals),
