@@ -299,7 +299,7 @@ fn worker(cpu: usize) -> i32 {
         Some(Work::Program(engine)) => engine.work(cpu),
         Some(Work::Sweep(sweep)) => sweep.work(cpu),
         Some(Work::Simulation(engine, machine)) if cpu == 0 => {
-            let report = engine.work_in_turns(machine, Order::Rounds);
+            let report = engine.work_in_turns(machine, Order::Rounds, false);
             let _ = writeln!(Errors, "{}", report.json());
             report.status
         }

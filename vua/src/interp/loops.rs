@@ -251,6 +251,16 @@ const BODY_ARGUMENTS: usize = 4;
 /// How many frames a split looks through for the outermost loop.
 const SPLIT_DEPTH: usize = 4096;
 
+/// A parallel loop that has iterations left.
+struct LatentLoop {
+    /// The frame of its body.
+    base: *mut u64,
+    /// The last index of what is kept, and the first of what is given away.
+    cut: (Number, Number),
+    /// The coroutine that the frame is in, if any, and how many slots above the stack's first.
+    place: (usize, usize),
+}
+
 impl Core {
     /// Splits the outermost loop on the running task's stack that has iterations left: the later half becomes a task of its own;
     /// or, with `whole`, everything after the iteration that is running.
@@ -258,7 +268,12 @@ impl Core {
         &mut self,
         whole: bool,
     ) -> Result<Option<Gc<Task>>, crate::heap::NeedMemory> {
-        let Some((base, (last, first), place)) = self.outermost_loop(whole) else {
+        let Some(LatentLoop {
+            base,
+            cut: (last, first),
+            place,
+        }) = self.outermost_loop(whole)
+        else {
             return Ok(None);
         };
         // SAFETY: `base` is the frame of a parallel loop's body.
@@ -297,13 +312,13 @@ impl Core {
     /// Where the outermost loop of the running task that has iterations left is: its frame and the word of its index, which is another one as soon as the loop has
     /// gone on.
     pub(crate) fn latent_loop(&self) -> Option<(usize, u64)> {
-        let (base, ..) = self.outermost_loop(true)?;
+        let base = self.outermost_loop(true)?.base;
         // SAFETY: `base` is the frame of a parallel loop's body, whose first register is its index.
         Some((base as usize, unsafe { get(base, 0) }.to_bits()))
     }
 
-    /// The frame of the outermost loop on the running task's stack that has iterations left, and where they are cut; and where that frame is, as `race_frame` says.
-    fn outermost_loop(&self, whole: bool) -> Option<(*mut u64, (Number, Number), (usize, usize))> {
+    /// The outermost loop on the running task's stack that has iterations left.
+    fn outermost_loop(&self, whole: bool) -> Option<LatentLoop> {
         let mut outermost = None;
         let mut walk = Some(Frame {
             base: self.base,
@@ -329,7 +344,11 @@ impl Core {
                         coroutine.map_or(0, |c| c.as_ptr() as usize),
                         (frame.base as usize - stack as usize) / 8,
                     );
-                    outermost = Some((frame.base, half, place));
+                    outermost = Some(LatentLoop {
+                        base: frame.base,
+                        cut: half,
+                        place,
+                    });
                 }
                 // Below a coroutine's first frame are those of whoever resumed it.
                 walk = frame.caller().or_else(|| {
