@@ -86,6 +86,15 @@ fn a_program_gets_its_arguments_and_data() {
 }
 
 #[test]
+fn a_program_starts_others_within_limits() {
+    let printed = boot(&["--smp", "4"], &program("starts"), &[]).success();
+    assert_eq!(
+        String::from_utf8_lossy(&printed),
+        "caught\tnot enough memory\n0\t10000\n7\n124\n0\t1\n100000000\n"
+    );
+}
+
+#[test]
 fn a_small_machine_suffices() {
     let expected = host(1, &program("small"), &[]).success();
     assert_eq!(

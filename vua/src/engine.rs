@@ -1,4 +1,4 @@
-//! The engine: one program on all cores of a platform.
+//! The engine: a program, and those that it starts, on all cores of a platform.
 //!
 //! ```text
 //! let engine = Engine::new(platform, Options::default())?;
@@ -7,11 +7,8 @@
 //! let status = engine.work(cpu);
 //! ```
 //!
-//! # How a program ends
-//! Each core counts the tasks that were spawned and that ended on it. The program is over when its main function has ended and the two
-//! sums are equal: a core that finds nothing to do reads all counts of ended tasks and then, after a fence, all counts of spawned ones. Both only grow, and
-//! an ended task was spawned before, so equal sums mean that at the moment between the two readings no task was alive, and a dead
-//! program spawns none but to [run finalizers](crate::task::finalize), which come first. Whoever finds that out reports, sets the status and closes the scheduler, upon which every core's [`Engine::work`] returns.
+//! What belongs to one program is in [`program`], with how it ends. When the first program has ended, the scheduler is closed, upon which every core's
+//! [`Engine::work`] returns.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -20,37 +17,34 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use smp::platform::{Cpu, Platform, Stream};
 use smp::safepoint::{CANCEL, Control, Epoch, INPUT};
 use smp::scheduler::Scheduler;
-use sync::CachePadded;
 use sync::lock::Lock;
 
 use crate::bytecode::{CaptureKind, binary};
 use crate::compile::Diagnostic;
-use crate::heap::{Budget, Heap, Kind, LocalHeap, NeedMemory};
+use crate::heap::{Budget, Heap, LocalHeap, NeedMemory};
 use crate::interp::native::NativeFn;
 use crate::interp::{Core, Vm};
-use crate::library::Builder;
-use crate::library::module::{Load, Loads};
-use crate::library::module_types::{ModuleTypes, Unbound};
-use crate::library::tuning::Tuning;
+use crate::library::module_types::{ProgramFiles, Unbound};
 use crate::object::{Cell, Closure, Gc, Loaded, NativeFunction, Proto, Str};
 use crate::observe::{Observe, Observer};
 use crate::output::{Appended, Output};
-use crate::share::prelude::Prelude;
 use crate::table::{Retired, Table};
-use crate::task::finalize::{self, Finalizing};
-use crate::task::list::Register;
 use crate::task::{State, Task, Woken};
 use crate::value::Value;
 
+pub(crate) mod limit;
 mod metatables;
+pub(crate) mod program;
 
+use metatables::METAMETHODS;
 pub use metatables::Metamethod;
-use metatables::{EXTRAS, METAMETHODS};
+pub use program::Program;
+use program::{FIRST, Start};
 
 /// Exit statuses that the engine itself gives.
 pub mod status {
@@ -58,6 +52,8 @@ pub mod status {
     pub const ERROR: i32 = 1;
     /// The program was cancelled from outside.
     pub const CANCELLED: i32 = 130;
+    /// The program's time was up.
+    pub const LATE: i32 = 124;
     /// The largest status that a program can give.
     pub const LARGEST: i32 = 63;
 }
@@ -126,13 +122,6 @@ fn limited(status: i64) -> i32 {
     }
 }
 
-/// Tasks spawned and ended on a core, written by that core alone.
-#[derive(Default)]
-struct Lives {
-    spawned: AtomicU64,
-    ended: AtomicU64,
-}
-
 /// A core's machine, used by the core's own loop and by nobody else once that runs.
 struct Machine(UnsafeCell<Vm>);
 
@@ -147,62 +136,35 @@ pub struct Engine {
     failing_allocations: usize,
     scheduler: Scheduler<Gc<Task>>,
     machines: Box<[&'static Machine]>,
-    lives: Box<[CachePadded<Lives>]>,
     /// Metamethods' names, interned.
-    names: Vec<Value>,
+    names: &'static [Value],
     out_of_memory: Value,
     handler_error: Value,
-    globals: Value,
-    string_metatable: AtomicPtr<Table>,
-    /// The metatables of objects that are neither tables nor strings, by kind and extra byte.
-    object_metatables: Vec<Option<Gc<Table>>>,
-    file_metatable: Option<Gc<Table>>,
-    array_methods: Option<Gc<Table>>,
-    type_metatable: Option<Gc<Table>>,
+    /// The program that it began with, and all that have begun and not ended, those that started others before these.
+    first: &'static Program,
+    programs: Lock<Vec<&'static Program>>,
     files: crate::library::io::Files,
     output: Output,
-    loads: Loads,
-    module_types: ModuleTypes,
-    main: AtomicPtr<Task>,
-    main_ended: AtomicBool,
-    /// A core has found that no task is left, and reports errors that nobody joined.
-    reporting: AtomicBool,
-    status: AtomicI32,
     closed: AtomicBool,
-    /// When the first core began to work, and when the program ended, in the platform's time; 0 before.
+    /// When the first core began to work, and when the first program ended, in the platform's time; 0 before.
     began: AtomicU64,
     ended: AtomicU64,
     /// Tasks that wait for a shared table's growth.
     writers: Lock<Vec<(Gc<Table>, Gc<Task>)>>,
     /// Tasks that wait for input.
     readers: Lock<Vec<Gc<Task>>>,
-    /// Tasks that were suspended and have not ended.
-    register: Register,
-    /// Every task of the program is to be cancelled.
-    cancelled: AtomicBool,
     /// Cancellation was asked for from outside, and no core has seen to it.
     cancel_asked: AtomicBool,
-    /// A deadlock was found before.
-    deadlocked: AtomicBool,
     /// What `join` raises when the task was cancelled.
     cancelled_text: Value,
     /// The error of a task that ended while it held a lock.
     held_text: Value,
-    /// The library's functions that are written in Vua.
-    prelude: Prelude,
     /// How often input has arrived.
     arrivals: AtomicU64,
     /// How often tasks that waited for input were woken.
     input_wakes: AtomicU64,
-    /// Tasks that failed, for the report at the end.
-    failed: Lock<Vec<Gc<Task>>>,
     /// Blocks that shared tables no longer use, until a handshake has passed.
     retired: Lock<Vec<(Epoch, Retired)>>,
-    /// The task that runs finalizers, and whether it does.
-    finalizer: Gc<Task>,
-    finalizing: Finalizing,
-    /// What `collectgarbage` was told.
-    tuning: Tuning,
 }
 
 // SAFETY: handles of objects are plain addresses; what they lead to is shared by the rules of each kind.
@@ -218,6 +180,7 @@ impl Engine {
     ) -> Result<&'static Engine, NeedMemory> {
         let heap: &'static Heap = Box::leak(Box::new(Heap::new(platform)));
         crate::interp::roots::set_hooks(heap);
+        heap.set_trace_hook(crate::heap::Kind::Other, crate::share::trace);
         let local = LocalHeap::new(heap, 0);
         let mut names = Vec::new();
         for name in METAMETHODS {
@@ -230,23 +193,15 @@ impl Engine {
             .intern(&local, b"the task ended while it held a lock")?
             .value();
         let cancelled_text = heap.intern(&local, b"cancelled")?.value();
-        let globals = Table::new(&local, 0, 64)?;
-        let mut builder = Builder::new(heap, &local, globals);
-        crate::library::open(&mut builder, platform)?;
-        crate::task::library::open(&mut builder)?;
-        crate::share::open(&mut builder)?;
-        let prelude = crate::share::prelude::open(&mut builder)?;
-        heap.set_trace_hook(Kind::Other, crate::share::trace);
-        let finalizers = builder.function("finalizers", finalize::run, &[])?;
-        let (strings, files) = (builder.string_metatable(), builder.file_metatable());
-        let mut objects = alloc::vec![None; Kind::COUNT * EXTRAS];
-        for (kind, extra, metatable) in builder.object_metatables() {
-            objects[*kind as usize * EXTRAS + usize::from(*extra)] = Some(*metatable);
-        }
-        let (array_methods, type_metatable) = builder.memory_tables();
-
-        let finalizer = Task::new(&local, finalizers, &[], None)?;
-        finalizer.set_state(State::Waiting);
+        let names: &'static [Value] = names.leak();
+        let start = Start {
+            number: FIRST,
+            outside: None,
+            parent: None,
+            shares: false,
+            cpus: None,
+        };
+        let first = Program::new(None, heap, &local, platform, names, start)?;
 
         // The engine and the cores' machines refer to each other: the engine's place comes first.
         let place: &'static mut core::mem::MaybeUninit<Engine> =
@@ -254,11 +209,11 @@ impl Engine {
         // SAFETY: nothing reads through this reference before the engine is written below.
         let engine: &'static Engine = unsafe { &*place.as_ptr() };
         let index_name = names[Metamethod::Index as usize];
-        let mut first = Some(local);
+        let mut local = Some(local);
         let machines: Box<[&'static Machine]> = (0..platform.cpus())
             .map(|cpu| {
-                let local = first.take().unwrap_or_else(|| LocalHeap::new(heap, cpu));
-                let mut vm = Vm::new(Core::new(cpu, engine, local), index_name);
+                let local = local.take().unwrap_or_else(|| LocalHeap::new(heap, cpu));
+                let mut vm = Vm::new(Core::new(cpu, engine, first, local), index_name);
                 vm.core.observer = Observer::new(options.observe);
                 &*Box::leak(Box::new(Machine(UnsafeCell::new(vm))))
             })
@@ -286,47 +241,25 @@ impl Engine {
             gc_stress: options.gc_stress,
             failing_allocations: options.failing_allocations,
             scheduler,
-            lives: machines
-                .iter()
-                .map(|_| CachePadded::new(Lives::default()))
-                .collect(),
             machines,
             names,
             out_of_memory,
             handler_error,
-            globals: globals.value(),
-            string_metatable: AtomicPtr::new(strings.map_or(core::ptr::null_mut(), |t| t.as_ptr())),
-            object_metatables: objects,
-            file_metatable: files,
-            array_methods,
-            type_metatable,
+            first,
+            programs: Lock::new(alloc::vec![first]),
             files: crate::library::io::Files::new(),
             output: Output::new(),
-            loads: Loads::new(),
-            module_types: ModuleTypes::new(),
-            main: AtomicPtr::new(core::ptr::null_mut()),
-            main_ended: AtomicBool::new(false),
-            reporting: AtomicBool::new(false),
-            status: AtomicI32::new(0),
             closed: AtomicBool::new(false),
             began: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             writers: Lock::new(Vec::new()),
             readers: Lock::new(Vec::new()),
-            register: Register::new(platform.cpus()),
-            cancelled: AtomicBool::new(false),
             cancel_asked: AtomicBool::new(false),
-            deadlocked: AtomicBool::new(false),
             cancelled_text,
             held_text,
-            prelude,
             arrivals: AtomicU64::new(0),
             input_wakes: AtomicU64::new(0),
-            failed: Lock::new(Vec::new()),
             retired: Lock::new(Vec::new()),
-            finalizer,
-            finalizing: Finalizing::new(),
-            tuning: Tuning::new(),
         });
         Ok(engine)
     }
@@ -339,7 +272,7 @@ impl Engine {
         // SAFETY: no core works yet.
         let core = unsafe { &mut (*self.machines[0].0.get()).core };
         let native = NativeFunction::new(&core.heap, function as *const (), name, &[])?;
-        if let Some(globals) = self.globals.as_table() {
+        if let Some(globals) = self.globals().as_table() {
             let name = self.heap.intern(&core.heap, name.as_bytes())?.value();
             globals
                 .set(&core.heap, name, native.value())
@@ -360,16 +293,20 @@ impl Engine {
         let core = unsafe { &mut (*self.machines[0].0.get()).core };
         let mut budget = Budget::new(&core.heap);
         let more = &mut |bytes| budget.ask(bytes);
+        let files = &ProgramFiles {
+            platform: self.platform,
+            types: self.first.module_types(),
+        };
         let (function, modules) = if source.starts_with(&binary::SIGNATURE) {
             if !more(binary::memory_to_decode(source)) {
                 return Err(LoadError::Memory);
             }
             let function = binary::decode(source)
                 .map_err(|text| LoadError::Verify(format!("{path}: {text}")))?;
-            let modules = crate::compile::modules::of_compiled(&function.structs, self, more);
+            let modules = crate::compile::modules::of_compiled(&function.structs, files, more);
             (Ok(function), modules)
         } else {
-            crate::compile::compile_within(source, path, self, more)
+            crate::compile::compile_within(source, path, files, more)
         };
         if budget.refused().is_some() {
             return Err(LoadError::Memory);
@@ -377,7 +314,8 @@ impl Engine {
         let function = function.map_err(LoadError::Compile)?;
         crate::bytecode::verify(&function).map_err(|e| LoadError::Verify(format!("{e}")))?;
         let bound = match self
-            .module_types
+            .first
+            .module_types()
             .bind(&core.heap, &function, &modules, None)
         {
             Ok(bound) => bound,
@@ -388,8 +326,8 @@ impl Engine {
         };
         let charge = budget.keep(function.footprint());
         let function = Arc::new(Loaded::new(function, charge));
-        let closure = self.closure(&core.heap, &function, self.globals, &bound.types)?;
-        self.module_types.keep(bound);
+        let closure = self.closure(&core.heap, &function, self.globals(), &bound.types)?;
+        self.first.module_types().keep(bound);
         let mut values = Vec::new();
         let list = Table::new(&core.heap, arguments.len(), 2)?;
         list.set_int(
@@ -404,16 +342,16 @@ impl Engine {
                 .map_err(|_| LoadError::Memory)?;
             values.push(value);
         }
-        if let Some(globals) = self.globals.as_table() {
+        if let Some(globals) = self.globals().as_table() {
             let name = self.heap.intern(&core.heap, b"arg")?.value();
             globals
                 .set(&core.heap, name, list.value())
                 .map_err(|_| LoadError::Memory)?;
         }
         // The main task's function and arguments are reached by it alone: nothing is published yet.
-        let main = Task::new(&core.heap, closure.value(), &values, None)?;
-        self.main.store(main.as_ptr(), Ordering::Release);
-        self.lives[0].spawned.store(1, Ordering::Release);
+        let main = Task::new(&core.heap, self.first, closure.value(), &values, None)?;
+        self.first.set_main(main);
+        self.first.count_spawn(0);
         self.scheduler.inject(main);
         self.heap
             .fail_allocations(self.failing_allocations, self.failing_allocations);
@@ -518,9 +456,9 @@ impl Engine {
         self.platform.write(Stream::Error, bytes);
     }
 
-    /// The program's exit status, once it has ended.
+    /// The first program's exit status, once it has ended.
     pub(crate) fn status(&self) -> i32 {
-        self.status.load(Ordering::Acquire)
+        self.first.status()
     }
 
     /// A core's machine, for whoever runs that core.
@@ -536,36 +474,12 @@ impl Engine {
         self.scheduler.safepoints().post_all(CANCEL);
     }
 
-    /// A core has found [`CANCEL`]: it cancels the program if that was asked for.
+    /// A core has found [`CANCEL`]: it cancels the first program, and so all, if that was asked for.
     pub(crate) fn serve_cancellation(&self) {
-        if self.cancel_asked.load(Ordering::Acquire) && !self.is_cancelled() {
-            self.give_status(status::CANCELLED);
-            self.cancel_all();
+        if self.cancel_asked.load(Ordering::Acquire) && !self.first.is_cancelled() {
+            self.first.give_status(status::CANCELLED);
+            self.cancel_all(self.first);
         }
-    }
-
-    /// Sets the status that the program will end with, unless it has one.
-    fn give_status(&self, status: i32) {
-        let _ = self
-            .status
-            .compare_exchange(0, status, Ordering::AcqRel, Ordering::Relaxed);
-    }
-
-    pub(crate) fn register(&self) -> &Register {
-        &self.register
-    }
-
-    pub(crate) fn mark_cancelled(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
-    }
-
-    /// The library's functions that are written in Vua.
-    pub(crate) fn prelude(&self) -> &Prelude {
-        &self.prelude
     }
 
     /// The error of a task that ended while it held a lock.
@@ -607,15 +521,10 @@ impl Engine {
     pub(crate) fn end(&self, status: i32) {
         if !self.closed.swap(true, Ordering::AcqRel) {
             self.ended.store(self.platform.now(), Ordering::Relaxed);
-            self.status.store(status, Ordering::Release);
+            self.first.close_with(status);
             self.scheduler.safepoints().post_all(CANCEL);
             self.scheduler.close();
         }
-    }
-
-    /// Ends the program as `os.exit` does; statuses outside 0 to 63 become 63.
-    pub fn exit(&self, status: i64) {
-        self.end(limited(status));
     }
 
     /// What every core counted, as one line of JSON.
@@ -672,50 +581,23 @@ impl Engine {
 
     /// Calls `visit` with every value that the engine itself holds. In the collector's pause.
     pub(crate) fn each_root(&self, visit: &mut dyn FnMut(Value)) {
-        for value in &self.names {
+        for value in self.names {
             visit(*value);
         }
-        self.prelude.roots().into_iter().for_each(&mut *visit);
-        self.module_types.each_root(visit);
         for value in [
             self.out_of_memory,
             self.handler_error,
             self.cancelled_text,
             self.held_text,
-            self.globals,
         ] {
             visit(value);
         }
-        let strings = self.string_metatable.load(Ordering::Relaxed);
-        // SAFETY: null, or the strings' metatable, which lives as long as the engine.
-        let strings = core::ptr::NonNull::new(strings).map(|t| unsafe { Gc::from_ptr(t) });
-        let objects = self.object_metatables.iter().copied();
-        for table in objects
-            .chain([
-                strings,
-                self.file_metatable,
-                self.array_methods,
-                self.type_metatable,
-            ])
-            .flatten()
-        {
-            visit(table.value());
-        }
-        let main = self.main.load(Ordering::Relaxed);
-        // SAFETY: null, or the main task, which lives as long as the engine.
-        if let Some(main) = core::ptr::NonNull::new(main).map(|t| unsafe { Gc::from_ptr(t) }) {
-            let main: Gc<Task> = main;
-            visit(main.value());
-        }
-        visit(self.finalizer.value());
+        self.each_program(|program| visit(program.handle().value()));
         for (table, task) in self.writers.lock().iter() {
             visit(table.value());
             visit(task.value());
         }
         for task in self.readers.lock().iter() {
-            visit(task.value());
-        }
-        for task in self.failed.lock().iter() {
             visit(task.value());
         }
     }
@@ -726,14 +608,19 @@ impl Engine {
         self.retired.lock().clear();
     }
 
-    /// The types of structs that modules declare.
-    pub(crate) fn module_types(&self) -> &ModuleTypes {
-        &self.module_types
+    /// The first program's globals.
+    pub fn globals(&self) -> Value {
+        self.first.globals()
     }
 
-    /// The program's globals.
-    pub fn globals(&self) -> Value {
-        self.globals
+    /// The program that it began with.
+    pub(crate) fn first(&self) -> &'static Program {
+        self.first
+    }
+
+    /// The names of metamethods.
+    pub(crate) fn names(&self) -> &'static [Value] {
+        self.names
     }
 
     pub(crate) fn scheduler(&self) -> &Scheduler<Gc<Task>> {
@@ -745,19 +632,6 @@ impl Engine {
         &self.files
     }
 
-    /// The modules that are being loaded.
-    pub(crate) fn loads(&self) -> &Loads {
-        &self.loads
-    }
-
-    /// Gives up the loads that `which` says, and lets the tasks that wait for them look again.
-    pub(crate) fn give_up_loads(&self, which: impl Fn(&Load) -> bool) {
-        for task in self.loads.end(which) {
-            task.set_state(State::Ready);
-            self.scheduler.inject(task);
-        }
-    }
-
     pub(crate) fn out_of_memory(&self) -> Value {
         self.out_of_memory
     }
@@ -767,127 +641,14 @@ impl Engine {
         self.handler_error
     }
 
-    /// Ends the program with this status, from 0 to 63 or 63, when its tasks have closed their variables and its finalizers have run.
-    pub(crate) fn shut(&self, status: i64) {
-        self.give_status(limited(status));
-        self.cancel_all();
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count_spawn(&self, cpu: Cpu) {
-        let count = &self.lives[cpu].spawned;
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
-    }
-
-    pub(crate) fn count_end(&self, cpu: Cpu) {
-        let count = &self.lives[cpu].ended;
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
-    }
-
-    /// The task that runs finalizers.
-    pub(crate) fn finalizer(&self) -> Gc<Task> {
-        self.finalizer
-    }
-
-    /// What `collectgarbage` was told.
-    pub(crate) fn tuning(&self) -> &Tuning {
-        &self.tuning
-    }
-
-    pub(crate) fn finalizing(&self) -> &Finalizing {
-        &self.finalizing
-    }
-
-    pub(crate) fn is_main(&self, task: Gc<Task>) -> bool {
-        self.main.load(Ordering::Relaxed) == task.as_ptr()
-    }
-
-    /// The main function has ended: an error cancels its tasks, else they go on.
-    pub(crate) fn main_ended(&self, core: &mut Core, task: Gc<Task>, state: State) {
-        if state == State::Failed {
-            task.observe();
-            self.report(task);
-            self.give_status(status::ERROR);
-            self.cancel_all();
-        }
-        self.main_ended.store(true, Ordering::SeqCst);
-        self.end_if_done(core.cpu);
-    }
-
-    /// Whether no task is alive. See the module for why equal sums prove it.
-    fn is_dead(&self) -> bool {
-        let ended: u64 = self
-            .lives
-            .iter()
-            .map(|l| l.ended.load(Ordering::Acquire))
-            .sum();
-        fence(Ordering::SeqCst);
-        let spawned: u64 = self
-            .lives
-            .iter()
-            .map(|l| l.spawned.load(Ordering::Acquire))
-            .sum();
-        ended == spawned
-    }
-
-    /// Ends the program if no task is left and all is finalized, and says whether it has ended or another core is ending it, or whether it lives on for a finalizer. For core `cpu` itself.
-    pub(crate) fn end_if_done(&self, cpu: Cpu) -> bool {
-        if !self.main_ended.load(Ordering::SeqCst) || !self.is_dead() {
-            return self.is_closed();
-        }
-        if !self.has_finalized(cpu, || self.is_dead()) {
-            return true;
-        }
-        // One core reports and ends the program; another that found the same in the meantime must not end it first.
-        if self.reporting.swap(true, Ordering::AcqRel) {
-            return true;
-        }
-        let failed = core::mem::take(&mut *self.failed.lock());
-        let mut status = self.status.load(Ordering::Acquire);
-        for task in failed {
-            if !task.is_observed() {
-                if status == 0 {
-                    status = status::ERROR;
-                }
-                if !self.is_closed() {
-                    self.report(task);
-                }
-            }
-        }
-        self.end(status);
-        true
-    }
-
-    /// Every task waits and nothing can wake one: says what each waits for, and cancels them all; the second time, ends the program.
-    pub(crate) fn deadlock(&self) {
-        if self.is_closed() {
-            return;
-        }
-        if self.deadlocked.swap(true, Ordering::AcqRel) {
-            return self.end(status::ERROR);
-        }
-        let mut waits = crate::task::deadlock::Waits::default();
-        self.register
-            .each(|task| waits.add(crate::task::deadlock::described(self, task)));
-        let text = format!(
-            "vua: deadlock: every task of the program waits, and nothing can wake one\n{waits}"
-        );
-        self.write_error(text.as_bytes());
-        self.give_status(status::ERROR);
-        self.cancel_all();
-    }
-
-    pub(crate) fn add_failed(&self, task: Gc<Task>) {
-        self.failed.lock().push(task);
-    }
-
     /// Writes a task's error and traceback.
-    fn report(&self, task: Gc<Task>) {
+    pub(crate) fn report(&self, task: Gc<Task>) {
         let error = task.fields().result.get();
-        let text = crate::task::library::error_text(self, error);
+        let text = crate::task::library::error_text(task.program(), error);
         let mut message = Vec::from(&b"vua: "[..]);
         message.extend_from_slice(&text);
         message.push(b'\n');

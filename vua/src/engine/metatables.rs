@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::Engine;
+use super::Program;
 use crate::memory::{Struct, StructType};
 use crate::object::Gc;
 use crate::table::Table;
@@ -32,7 +32,7 @@ pub(super) const EXTRAS: usize = 16;
 /// How many metamethods a table's header caches.
 const CACHED: u8 = 8;
 
-impl Engine {
+impl Program {
     /// A value's metatable.
     #[inline]
     pub(crate) fn metatable(&self, value: Value) -> Option<Gc<Table>> {
@@ -43,14 +43,14 @@ impl Engine {
             return self.string_metatable();
         }
         if crate::library::io::is_file(value) {
-            return self.file_metatable;
+            return self.library.files;
         }
         if value.has_tag(Tag::Struct) {
             if let Some(it) = Gc::<Struct>::from_value(value) {
                 return Some(it.of().methods());
             }
             return match Gc::<StructType>::from_value(value) {
-                Some(_) => self.type_metatable,
+                Some(_) => self.library.types,
                 None => None,
             };
         }
@@ -64,20 +64,18 @@ impl Engine {
         if extra >= EXTRAS {
             return None;
         }
-        self.object_metatables[kind as usize * EXTRAS + extra]
+        self.library.objects[kind as usize * EXTRAS + extra]
     }
 
     /// The strings' metatable.
     #[inline(always)]
     pub(crate) fn string_metatable(&self) -> Option<Gc<Table>> {
-        let strings = self.string_metatable.load(Ordering::Acquire);
-        // SAFETY: null, or the strings' metatable, which lives as long as the engine.
-        core::ptr::NonNull::new(strings).map(|t| unsafe { Gc::from_ptr(t) })
+        self.library.strings
     }
 
     /// The methods of arrays.
     pub(crate) fn array_methods(&self) -> Option<Gc<Table>> {
-        self.array_methods
+        self.library.arrays
     }
 
     /// A value's metamethod; nil if it has none.

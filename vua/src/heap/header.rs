@@ -50,6 +50,8 @@ pub enum Kind {
     Latch,
     /// A file handle; the header's word is its number.
     File,
+    /// A program: [`crate::engine::Program`].
+    Program,
     /// Any other object of the engine or its libraries, told apart by [`Header::extra`]: mutex, queue, …
     Other,
 }
@@ -64,7 +66,7 @@ impl Kind {
     pub const fn has_drop(self) -> bool {
         matches!(
             self,
-            Kind::Proto | Kind::Task | Kind::Coroutine | Kind::File | Kind::Other
+            Kind::Proto | Kind::Task | Kind::Coroutine | Kind::File | Kind::Program | Kind::Other
         )
     }
 

@@ -28,6 +28,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -38,7 +40,7 @@ pub use collect::{COLLECT, MarkHook, Marker, Mutators};
 pub use header::{Header, Kind, flags};
 pub use local::LocalHeap;
 pub(crate) use outside::Budget;
-pub use outside::Charge;
+pub use outside::{Charge, Outside};
 pub(crate) use publish::SLICE;
 pub(crate) use publish::is_public;
 pub use publish::{TraceHook, Visit};
@@ -63,6 +65,8 @@ pub struct Heap {
     platform: &'static dyn Platform,
     pool: Lock<Pool>,
     interned: Lock<Interned>,
+    /// Names of functions of the library, which live for good: programs come and go, and all have the same.
+    names: Lock<Vec<&'static str>>,
     collector: Collector,
     finalizers: Lock<Finalizers>,
     /// Trace hooks by kind, as addresses of functions; null where there is none.
@@ -101,6 +105,7 @@ impl Heap {
             platform,
             pool: Lock::new(Pool::new()),
             interned: Lock::new(Interned::new()),
+            names: Lock::new(Vec::new()),
             collector: Collector::new(platform.cpus()),
             finalizers: Lock::new(Finalizers::new()),
             hooks: [const { AtomicPtr::new(core::ptr::null_mut()) }; Kind::COUNT],
@@ -235,11 +240,24 @@ impl Heap {
         }
     }
 
-    /// The most bytes that a program may have; `None` if there is no limit.
+    /// The most bytes that a program, and those that started it, may have; `None` if there is no limit.
     pub fn limit(&self, program: u32) -> Option<usize> {
         let pool = self.pool.lock();
-        let limit = pool.opened(program)?.limit;
+        let limit = pool.chain(program).map(|account| account.limit).min()?;
         (limit != usize::MAX).then_some(limit)
+    }
+
+    /// Opens the account of a program that program `parent` starts: its number, which is its as long as somebody holds the second result. It and what it starts get
+    /// no block that would bring them above `limit` together, or their parents above theirs.
+    pub fn open_program(
+        &self,
+        parent: u32,
+        limit: Option<usize>,
+    ) -> Result<(u32, Arc<Outside>), NeedMemory> {
+        let opened = self.pool.lock().open(parent, limit.unwrap_or(usize::MAX));
+        let (program, outside) = opened.ok_or(NeedMemory { bytes: 64 })?;
+        self.finalizers.lock().open(program)?;
+        Ok((program, outside))
     }
 
     /// Charges a program for `bytes` outside the heap; `None` if its limit does not allow it.
@@ -247,15 +265,15 @@ impl Heap {
         self.pool.lock().charge_outside(program, bytes)
     }
 
-    /// Bytes outside the heap that are charged to a program.
+    /// Bytes outside the heap that are charged to a program and to those that it started.
     pub fn outside_bytes(&self, program: u32) -> usize {
         self.pool
             .lock()
             .opened(program)
-            .map_or(0, |account| account.outside.load(Ordering::Relaxed))
+            .map_or(0, |account| account.outside.bytes())
     }
 
-    /// Bytes of the blocks charged to a program, free parts of them included.
+    /// Bytes of the blocks charged to a program and to those that it started, free parts of them included.
     pub fn program_bytes(&self, program: u32) -> usize {
         self.pool
             .lock()
@@ -274,6 +292,21 @@ impl Heap {
     /// In the collector's pause: no core takes or gives blocks meanwhile.
     pub unsafe fn blocks(&self, visit: &mut dyn FnMut(NonNull<Block>)) {
         self.pool.lock().each(visit);
+    }
+
+    /// A name that lives for good: name `place` of those that every library defines, in the same order.
+    pub(crate) fn lasting(&self, place: usize, prefix: &str, name: &str) -> &'static str {
+        let mut names = self.names.lock();
+        if let Some(known) = names.get(place)
+            && known.strip_prefix(prefix) == Some(name)
+        {
+            return known;
+        }
+        let full: &'static str = alloc::format!("{prefix}{name}").leak();
+        if place == names.len() {
+            names.push(full);
+        }
+        full
     }
 
     /// Calls `visit` with every interned string.

@@ -8,37 +8,70 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{LocalHeap, NeedMemory};
 
-/// Bytes charged to a program until this is dropped. Takes no lock then, so a sweep may drop it.
+/// What a program has outside the heap, its children's share included.
+///
+/// Whoever holds one keeps the program's number from being given to another program.
+#[derive(Debug)]
+pub struct Outside {
+    bytes: AtomicUsize,
+    parent: Option<Arc<Outside>>,
+}
+
+impl Outside {
+    /// Nothing yet, of a program whose parent has `parent`.
+    pub(super) fn new(parent: Option<Arc<Outside>>) -> Outside {
+        Outside {
+            bytes: AtomicUsize::new(0),
+            parent,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn each(&self, change: impl Fn(&AtomicUsize)) {
+        let mut at = Some(self);
+        while let Some(outside) = at {
+            change(&outside.bytes);
+            at = outside.parent.as_deref();
+        }
+    }
+}
+
+/// Bytes charged to a program, and to those that started it, until this is dropped. Takes no lock then, so a sweep may drop it.
 #[derive(Debug)]
 pub struct Charge {
-    counter: Arc<AtomicUsize>,
+    outside: Arc<Outside>,
     bytes: usize,
 }
 
 impl Charge {
-    /// Adds `bytes` to what the account's counter has.
-    pub(super) fn new(counter: Arc<AtomicUsize>, bytes: usize) -> Charge {
-        counter.fetch_add(bytes, Ordering::Relaxed);
-        Charge { counter, bytes }
+    /// Adds `bytes` to what the program has.
+    pub(super) fn new(outside: Arc<Outside>, bytes: usize) -> Charge {
+        outside.each(|counter| _ = counter.fetch_add(bytes, Ordering::Relaxed));
+        Charge { outside, bytes }
     }
 
     /// Gives back all but `bytes`.
     fn shrink(&mut self, bytes: usize) {
         let less = self.bytes.saturating_sub(bytes);
-        self.counter.fetch_sub(less, Ordering::Relaxed);
+        self.outside
+            .each(|counter| _ = counter.fetch_sub(less, Ordering::Relaxed));
         self.bytes -= less;
     }
 
     /// Makes one of two on the same account.
     fn join(&mut self, mut other: Charge) {
-        debug_assert!(Arc::ptr_eq(&self.counter, &other.counter));
+        debug_assert!(Arc::ptr_eq(&self.outside, &other.outside));
         self.bytes += core::mem::take(&mut other.bytes);
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.counter.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.outside
+            .each(|counter| _ = counter.fetch_sub(self.bytes, Ordering::Relaxed));
     }
 }
 

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize, Ordering};
 use smp::platform::Platform;
 
 use super::block::{BLOCK_BYTES, Block, CLASSES, LARGE};
-use super::outside::Charge;
+use super::outside::{Charge, Outside};
 
 /// Bytes in a chunk, and its alignment.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
@@ -50,10 +50,12 @@ impl Chunk {
 
 /// What a program's memory comes to.
 pub(super) struct Account {
-    /// Bytes of the blocks charged to it.
+    /// Bytes of the blocks charged to it and to the programs that it started.
     pub(super) bytes: AtomicUsize,
-    /// Bytes outside the heap that are charged to it: see [`Charge`].
-    pub(super) outside: Arc<AtomicUsize>,
+    /// Likewise bytes outside the heap: see [`Charge`].
+    pub(super) outside: Arc<Outside>,
+    /// The program that started it.
+    parent: Option<u32>,
     /// It gets no block that would bring both together above this.
     pub(super) limit: usize,
     /// Bytes of the objects that the last collection found alive, and of what cores have taken to fill since.
@@ -69,7 +71,8 @@ impl Account {
         available.resize_with(CLASSES, || AtomicPtr::new(null_mut()));
         Some(Account {
             bytes: AtomicUsize::new(0),
-            outside: Arc::new(AtomicUsize::new(0)),
+            outside: Arc::new(Outside::new(None)),
+            parent: None,
             limit: usize::MAX,
             used: AtomicUsize::new(0),
             available: available.into_boxed_slice(),
@@ -80,7 +83,7 @@ impl Account {
     fn has_room(&self, bytes: usize) -> bool {
         self.bytes
             .load(Ordering::Relaxed)
-            .checked_add(self.outside.load(Ordering::Relaxed))
+            .checked_add(self.outside.bytes())
             .and_then(|sum| sum.checked_add(bytes))
             .is_some_and(|sum| sum <= self.limit)
     }
@@ -158,29 +161,52 @@ impl Pool {
         self.mapped
     }
 
-    /// Charges a program for `bytes` if its limit allows.
-    pub(super) fn charge(&mut self, program: u32, bytes: usize) -> bool {
-        let Some(account) = self.account(program) else {
-            return false;
+    /// Opens an account for a program that `parent` starts: its number, and what keeps that from being given to another. The number is one that no program has and nothing is charged to.
+    pub(super) fn open(&mut self, parent: u32, limit: usize) -> Option<(u32, Arc<Outside>)> {
+        let above = self.account(parent)?.outside.clone();
+        let unused = self.accounts.iter().skip(1).position(|account| {
+            Arc::strong_count(&account.outside) == 1 && account.bytes.load(Ordering::Relaxed) == 0
+        });
+        let number = match unused {
+            Some(place) => place as u32 + 1,
+            None => (self.accounts.len() as u32).max(1),
         };
-        if !account.has_room(bytes) {
+        let account = self.account(number)?;
+        account.outside = Arc::new(Outside::new(Some(above)));
+        account.parent = Some(parent);
+        account.limit = limit;
+        Some((number, account.outside.clone()))
+    }
+
+    /// The account of a program, of that which started it, and so on.
+    pub(super) fn chain(&self, program: u32) -> impl Iterator<Item = &Account> {
+        core::iter::successors(self.opened(program), |account| self.opened(account.parent?))
+    }
+
+    /// Charges a program, and those that started it, for `bytes` if their limits allow.
+    pub(super) fn charge(&mut self, program: u32, bytes: usize) -> bool {
+        if self.account(program).is_none() || !self.has_room(program, bytes) {
             return false;
         }
-        *account.bytes.get_mut() += bytes;
+        for account in self.chain(program) {
+            account.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         true
+    }
+
+    fn has_room(&self, program: u32, bytes: usize) -> bool {
+        self.chain(program).all(|account| account.has_room(bytes))
     }
 
     /// Charges a program for `bytes` outside the heap if its limit allows.
     pub(super) fn charge_outside(&mut self, program: u32, bytes: usize) -> Option<Charge> {
-        let account = self.account(program)?;
-        if !account.has_room(bytes) {
-            return None;
-        }
-        Some(Charge::new(account.outside.clone(), bytes))
+        let outside = self.account(program)?.outside.clone();
+        self.has_room(program, bytes)
+            .then(|| Charge::new(outside, bytes))
     }
 
     pub(super) fn discharge(&self, program: u32, bytes: usize) {
-        if let Some(account) = self.opened(program) {
+        for account in self.chain(program) {
             account.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }

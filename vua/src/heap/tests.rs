@@ -10,7 +10,7 @@ use super::block::{
 };
 use super::publish::WorkList;
 use super::testing::{Memory, Numbers};
-use super::{Header, Kind, LocalHeap, barrier, flags};
+use super::{Budget, Header, Kind, LocalHeap, barrier, flags};
 use crate::object::{Cell, Closure, NATIVE_PROTO, NativeFunction, Str};
 use crate::table::Table;
 use crate::value::Value;
@@ -221,6 +221,38 @@ fn a_reservation_is_kept() {
     }
     local.trim(0);
     assert!(heap.program_bytes(0) > 0);
+}
+
+#[test]
+fn what_a_program_starts_counts_as_its_own() {
+    let heap = Memory::heap(64 * MIB);
+    let local = LocalHeap::new(heap, 0);
+    let (parent, kept) = heap.open_program(0, Some(3 * BLOCK_BYTES)).unwrap();
+    let (child, kept_too) = heap.open_program(parent, Some(MIB)).unwrap();
+    assert!(parent != 0 && child != 0 && parent != child);
+    local.set_program(parent).unwrap();
+    assert!(local.alloc(16000).is_some());
+    local.set_program(child).unwrap();
+    assert!(local.alloc(16000).is_some());
+    assert!(!Budget::new(&local).ask(2 * BLOCK_BYTES));
+    let mut outside = Budget::new(&local);
+    assert!(outside.ask(BLOCK_BYTES));
+    let charge = outside.keep(BLOCK_BYTES).unwrap();
+    assert!(local.alloc(300).is_none());
+    assert_eq!(heap.outside_bytes(parent), BLOCK_BYTES);
+    drop(charge);
+    assert!(local.alloc(300).is_some());
+    assert!(local.alloc(3000).is_none());
+    assert_eq!(heap.program_bytes(child), 2 * BLOCK_BYTES);
+    assert_eq!(heap.program_bytes(parent), 3 * BLOCK_BYTES);
+    assert_eq!(heap.program_bytes(0), 3 * BLOCK_BYTES);
+    // A number is used again when nobody has it and nothing is charged to it.
+    drop(kept_too);
+    let (other, kept_other) = heap.open_program(0, None).unwrap();
+    assert!(other != parent && other != child);
+    drop((kept, kept_other));
+    let (again, _kept) = heap.open_program(0, None).unwrap();
+    assert_eq!(again, other);
 }
 
 #[test]

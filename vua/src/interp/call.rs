@@ -283,7 +283,7 @@ impl Core {
                     self.n = count;
                     return Ok(());
                 }
-                let handler = self.engine.metamethod(function, Metamethod::Call);
+                let handler = self.program.metamethod(function, Metamethod::Call);
                 if handler.is_nil() {
                     let caller = Frame {
                         base: self.base,
@@ -294,7 +294,7 @@ impl Core {
                         .map_or(alloc::string::String::new(), |name| format!(" ({name})"));
                     return fail(format!(
                         "attempt to call a {} value{}",
-                        self.engine.type_name(function),
+                        self.program.type_name(function),
                         name
                     ));
                 }
@@ -633,7 +633,7 @@ pub(super) fn tail_call(vm: &mut Vm, ins: u32) -> Flow {
         let function = get(core.base, a(ins));
         if !function.has_tag(Tag::Function) {
             // Let the handler of `__call`, or the error, see the call where it stands; the results are then returned from here.
-            if core.engine.metamethod(function, Metamethod::Call).is_nil() {
+            if core.program.metamethod(function, Metamethod::Call).is_nil() {
                 let name = core
                     .called_name(Frame {
                         base: core.base,
@@ -642,7 +642,7 @@ pub(super) fn tail_call(vm: &mut Vm, ins: u32) -> Flow {
                     .map_or(alloc::string::String::new(), |name| format!(" ({name})"));
                 return fail(format!(
                     "attempt to call a {} value{}",
-                    core.engine.type_name(function),
+                    core.program.type_name(function),
                     name
                 ));
             }

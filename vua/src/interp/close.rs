@@ -74,7 +74,7 @@ impl Core {
             self.base = frame.base;
             self.pc = frame.pc;
             let value = get(slot, 0);
-            let handler = self.engine.metamethod(value, Metamethod::Close);
+            let handler = self.program.metamethod(value, Metamethod::Close);
             let distance = closure_of(self.base).proto().registers as usize + 4;
             let callee = self.base.add(distance);
             put(callee.sub(4), 0, error);
@@ -100,7 +100,7 @@ pub(super) fn mark(vm: &mut Vm, ins: u32) -> Flow {
     let slot = unsafe { core.base.add(a(ins)) };
     // SAFETY: as above.
     let value = unsafe { get(slot, 0) };
-    if core.engine.metamethod(value, Metamethod::Close).is_nil() {
+    if core.program.metamethod(value, Metamethod::Close).is_nil() {
         let name = core.register_name(a(ins));
         return fail(format!("variable '{name}' got a non-closable value"));
     }
@@ -130,7 +130,7 @@ pub(super) fn close(vm: &mut Vm, ins: u32) -> Flow {
     };
     // SAFETY: the slot is in the frame.
     let value = unsafe { get(slot, 0) };
-    let handler = core.engine.metamethod(value, Metamethod::Close);
+    let handler = core.program.metamethod(value, Metamethod::Close);
     // SAFETY: an instruction follows every `CLOSE`.
     let next = unsafe { (*core.pc).load(Ordering::Relaxed) };
     if Op::of(next) != Some(Op::RETM) {

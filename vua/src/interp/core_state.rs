@@ -11,7 +11,7 @@ use super::dispatch::{Exit, HANDLERS, Handler};
 use super::frame::SLACK;
 use super::metered::Meter;
 use super::roots::Relief;
-use crate::engine::Engine;
+use crate::engine::{Engine, Program};
 use crate::heap::LocalHeap;
 use crate::object::Gc;
 use crate::observe::Observer;
@@ -86,6 +86,8 @@ pub(crate) struct Core {
     pub cpu: Cpu,
     /// The engine that it works for.
     pub engine: &'static Engine,
+    /// The program whose task it runs, or ran last.
+    pub program: &'static Program,
     /// How many variables of the running task are to be closed.
     pub to_close: usize,
     /// What it has done.
@@ -140,7 +142,12 @@ pub(crate) struct Counters {
 }
 
 impl Core {
-    pub(crate) fn new(cpu: Cpu, engine: &'static Engine, heap: LocalHeap) -> Core {
+    pub(crate) fn new(
+        cpu: Cpu,
+        engine: &'static Engine,
+        program: &'static Program,
+        heap: LocalHeap,
+    ) -> Core {
         Core {
             pc: core::ptr::null(),
             base: core::ptr::null_mut(),
@@ -162,6 +169,7 @@ impl Core {
             error: Value::NIL,
             cpu,
             engine,
+            program,
             to_close: 0,
             counters: Counters::default(),
             meter: Meter::default(),
@@ -220,6 +228,23 @@ impl Core {
             // SAFETY: as the caller says.
             unsafe { free_stack(&self.heap, stack, slots) }
         }
+    }
+
+    /// The core turns to another program: what it allocates is charged to that from now on.
+    #[cold]
+    pub(crate) fn enter_program(&mut self, program: &'static Program) {
+        for &stack in &self.spare_stacks[..core::mem::take(&mut self.spare_count)] {
+            // SAFETY: spare stacks are of this size, and nobody uses them.
+            unsafe { free_stack(&self.heap, stack, INITIAL_SLOTS) };
+        }
+        // Without memory to put the former program's blocks aside, that is charged once more.
+        _ = self.heap.set_program(program.number());
+        self.program = program;
+    }
+
+    /// Whether the running task is to be left at once: its program has been ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.program.is_closed() || self.engine.is_closed()
     }
 
     /// The stacks that the core keeps for its next tasks.

@@ -82,7 +82,7 @@ pub(super) fn get(vm: &mut Vm, ins: u32) -> Flow {
         } else if let Some(table) = object.as_table() {
             let value = table.get(key);
             let handler = if value.is_nil() {
-                core.engine.metamethod(object, Metamethod::Index)
+                core.program.metamethod(object, Metamethod::Index)
             } else {
                 Value::NIL
             };
@@ -98,7 +98,7 @@ pub(super) fn get(vm: &mut Vm, ins: u32) -> Flow {
             }
             handler
         } else {
-            let handler = core.engine.metamethod(object, Metamethod::Index);
+            let handler = core.program.metamethod(object, Metamethod::Index);
             if handler.is_nil() {
                 let named = match op {
                     // What a metatable led to has no name.
@@ -122,7 +122,7 @@ pub(super) fn get(vm: &mut Vm, ins: u32) -> Flow {
 fn index_error(core: &Core, object: Value, named: &str) -> alloc::string::String {
     format!(
         "attempt to index a {} value{}",
-        core.engine.type_name(object),
+        core.program.type_name(object),
         named
     )
 }
@@ -183,7 +183,7 @@ pub(super) fn set(vm: &mut Vm, ins: u32) -> Flow {
             }
         } else if let Some(table) = object.as_table() {
             let handler = if table.header().has(flags::METATABLE) && table.get(key).is_nil() {
-                core.engine.metamethod(object, Metamethod::Newindex)
+                core.program.metamethod(object, Metamethod::Newindex)
             } else {
                 Value::NIL
             };
@@ -207,7 +207,7 @@ pub(super) fn set(vm: &mut Vm, ins: u32) -> Flow {
             }
             handler
         } else {
-            let handler = core.engine.metamethod(object, Metamethod::Newindex);
+            let handler = core.program.metamethod(object, Metamethod::Newindex);
             if handler.is_nil() {
                 let named = match op {
                     _ if followed > 0 => alloc::string::String::new(),

@@ -28,12 +28,12 @@ impl Core {
         limit: Value,
         step: Value,
     ) -> Result<Range, Leave> {
-        let engine = self.engine;
+        let program = self.program;
         let number = |value: Value, what: &str| match value.as_number() {
             Some(n) => Ok(n),
             None => fail(format!(
                 "bad 'for' {what} (number expected, got {})",
-                engine.type_name(value)
+                program.type_name(value)
             )),
         };
         // What is wrong is looked for in Lua's order.
@@ -167,7 +167,7 @@ pub(super) fn builtin(vm: &mut Vm, ins: u32) -> Flow {
         return fail("no such built-in function".into());
     };
     let function = core
-        .engine
+        .program
         .prelude()
         .builtin(&core.heap, core.engine.heap(), builtin)?;
     // SAFETY: the verifier proved the register.
@@ -293,6 +293,7 @@ impl Core {
             };
             let task = Task::new(
                 &self.heap,
+                self.program,
                 body,
                 &[first, get(base, 1), get(base, 2), latch.value()],
                 None,

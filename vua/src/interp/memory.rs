@@ -84,7 +84,7 @@ pub(crate) fn described(core: &Core, value: Value) -> String {
     if let Some(array) = Gc::<Array>::from_value(value) {
         return array_name(array);
     }
-    core.engine.type_name(value).to_string()
+    core.program.type_name(value).to_string()
 }
 
 const RELEASED: &str = "attempt to use memory that was released";
@@ -106,7 +106,7 @@ impl Core {
                 let (at, content) = self.element(array, i)?;
                 return Ok(Found::Value(self.load(content, at, array.root())?));
             }
-            if let Some(methods) = self.engine.array_methods() {
+            if let Some(methods) = self.program.array_methods() {
                 let method = methods.get(key);
                 if !method.is_nil() {
                     return Ok(Found::Value(method));
@@ -129,7 +129,7 @@ impl Core {
             if !method.is_nil() && !is_of_the_type(key) {
                 return Ok(Found::Value(method));
             }
-            let handler = self.engine.metamethod(object, Metamethod::Index);
+            let handler = self.program.metamethod(object, Metamethod::Index);
             if !handler.is_nil() {
                 return Ok(Found::Handler(handler));
             }
@@ -170,7 +170,7 @@ impl Core {
         if let Some(it) = Gc::<Struct>::from_value(object) {
             let of = it.of();
             let Some(field) = of.field(key) else {
-                let handler = self.engine.metamethod(object, Metamethod::Newindex);
+                let handler = self.program.metamethod(object, Metamethod::Newindex);
                 if !handler.is_nil() {
                     return Ok(Found::Handler(handler));
                 }
@@ -213,7 +213,10 @@ impl Core {
                 "{name} has no field '{}'",
                 String::from_utf8_lossy(text.bytes())
             ),
-            None => format!("{name} has no field of type {}", self.engine.type_name(key)),
+            None => format!(
+                "{name} has no field of type {}",
+                self.program.type_name(key)
+            ),
         }
     }
 
@@ -434,7 +437,7 @@ impl Core {
                 "{expected} expected for {} ({}), got {}",
                 what(),
                 kind.name(),
-                core.engine.type_name(value)
+                core.program.type_name(value)
             ))
         };
         // SAFETY: as the caller says.
@@ -612,7 +615,7 @@ pub(super) fn typed(vm: &mut Vm, ins: u32) -> Flow {
                 let Some(array) = Gc::<Array>::from_value(value) else {
                     return fail(format!(
                         "attempt to index a {} value{}",
-                        core.engine.type_name(value),
+                        core.program.type_name(value),
                         core.variable(Some(b(ins)))
                     ));
                 };

@@ -22,7 +22,7 @@ use super::index::{self, Stored};
 use super::memory::{Found, Place};
 use super::operate::text_of;
 use super::throw::Leave;
-use crate::engine::{Engine, Metamethod};
+use crate::engine::{Engine, Metamethod, Program};
 use crate::heap::{Header, LocalHeap, NeedMemory};
 use crate::memory::{Array, Struct};
 use crate::number::{self, Number};
@@ -241,7 +241,7 @@ impl Call<'_> {
     pub(crate) fn is_finalizer(&self) -> bool {
         self.core
             .task
-            .is_some_and(|task| self.core.engine.is_finalizer(task))
+            .is_some_and(|task| self.core.program.is_finalizer(task))
     }
 
     /// The core's heap.
@@ -535,23 +535,23 @@ impl Call<'_> {
 
     /// A value's metatable.
     pub fn metatable(&self, value: Value) -> Option<Gc<Table>> {
-        self.core.engine.metatable(value)
+        self.core.program.metatable(value)
     }
 
     /// A value's metamethod of this name; nil if it has none.
     pub fn metamethod(&self, value: Value, name: &str) -> Value {
-        self.core.engine.metafield(value, name)
+        self.core.program.metafield(value, name)
     }
 
     /// Whether this metatable, one that a table gets, gives it a finalizer.
     pub(crate) fn is_finalizing(&self, metatable: Gc<Table>) -> bool {
-        let name = self.core.engine.metamethod_name(Metamethod::Gc);
+        let name = self.core.program.metamethod_name(Metamethod::Gc);
         !metatable.get(name).is_nil()
     }
 
     /// The name of a value's type, as error messages give it: `__name` of its metatable if that is a string.
     pub fn type_name(&self, value: Value) -> &'static str {
-        self.core.engine.type_name(value)
+        self.core.program.type_name(value)
     }
 
     /// Lua's name of a value's type.
@@ -569,6 +569,11 @@ impl Call<'_> {
         self.core.engine
     }
 
+    /// The running task's program.
+    pub(crate) fn program(&self) -> &'static Program {
+        self.core.program
+    }
+
     /// The core that the step runs on.
     pub fn cpu(&self) -> usize {
         self.core.cpu
@@ -576,7 +581,7 @@ impl Call<'_> {
 
     /// The program's globals.
     pub fn globals(&self) -> Value {
-        self.core.engine.globals()
+        self.core.program.globals()
     }
 
     /// `source:line: ` of the function `level` levels out, 1 being the native's caller; empty where there is no source.

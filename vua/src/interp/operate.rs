@@ -136,7 +136,7 @@ impl Core {
         fail(format!(
             "attempt to {} a {} value{}",
             action,
-            self.engine.type_name(culprit),
+            self.program.type_name(culprit),
             self.variable(register)
         ))
     }
@@ -179,7 +179,7 @@ pub(super) fn binary(vm: &mut Vm, ins: u32) -> Flow {
             return Ok(());
         }
     }
-    let handler = core.engine.binary_metamethod(x, y, event);
+    let handler = core.program.binary_metamethod(x, y, event);
     if handler.is_nil() {
         return core.operand_error(event, (x, x_register), (y, y_register));
     }
@@ -245,7 +245,7 @@ pub(super) fn unary(vm: &mut Vm, ins: u32) -> Flow {
     } else {
         Metamethod::Bnot
     };
-    let handler = core.engine.metamethod(x, event);
+    let handler = core.program.metamethod(x, event);
     if handler.is_nil() {
         return core.operand_error(event, (x, Some(d(ins))), (x, Some(d(ins))));
     }
@@ -262,7 +262,7 @@ pub(super) fn length(vm: &mut Vm, ins: u32) -> Flow {
     } else if let Some(array) = Gc::<Array>::from_value(x) {
         core.heap.integer(array.length() as i64)?
     } else {
-        let handler = core.engine.metamethod(x, Metamethod::Len);
+        let handler = core.program.metamethod(x, Metamethod::Len);
         if !handler.is_nil() {
             return core.call_metamethod(handler, &[x, x], Continuation::Store, 0);
         }
@@ -271,7 +271,7 @@ pub(super) fn length(vm: &mut Vm, ins: u32) -> Flow {
             None => {
                 return fail(format!(
                     "attempt to get length of a {} value{}",
-                    core.engine.type_name(x),
+                    core.program.type_name(x),
                     core.variable(Some(d(ins)))
                 ));
             }
@@ -333,7 +333,7 @@ pub(super) fn compare(vm: &mut Vm, ins: u32) -> Flow {
         if !equal
             && (both(|v| v.as_table().is_some()) || both(|v| Gc::<Struct>::from_value(v).is_some()))
         {
-            let handler = core.engine.binary_metamethod(x, y, Metamethod::Eq);
+            let handler = core.program.binary_metamethod(x, y, Metamethod::Eq);
             if !handler.is_nil() {
                 return core.call_metamethod(handler, &[x, y], then, 0);
             }
@@ -388,9 +388,9 @@ pub(super) fn compare(vm: &mut Vm, ins: u32) -> Flow {
         } else {
             Metamethod::Lt
         };
-        let handler = core.engine.binary_metamethod(x, y, event);
+        let handler = core.program.binary_metamethod(x, y, event);
         if handler.is_nil() {
-            let (t1, t2) = (core.engine.type_name(x), core.engine.type_name(y));
+            let (t1, t2) = (core.program.type_name(x), core.program.type_name(y));
             return fail(if t1 == t2 {
                 format!("attempt to compare two {t1} values")
             } else {
@@ -472,7 +472,7 @@ pub(super) fn concat_from(core: &mut Core, ins: u32, last: usize) -> Flow {
                 continue;
             }
             let (x, y) = (get(core.base, last - 1), get(core.base, last));
-            let handler = core.engine.binary_metamethod(x, y, Metamethod::Concat);
+            let handler = core.program.binary_metamethod(x, y, Metamethod::Concat);
             if handler.is_nil() {
                 return core.operand_error(
                     Metamethod::Concat,
@@ -535,7 +535,7 @@ pub(super) fn convert(vm: &mut Vm, ins: u32) -> Flow {
                     "{}{}, got {}",
                     wanted,
                     core.raw_variable(a(ins)),
-                    core.engine.type_name(value)
+                    core.program.type_name(value)
                 ));
             }
         }

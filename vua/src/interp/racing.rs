@@ -195,7 +195,7 @@ impl Core {
             None => String::new(),
         };
         match name.strip_prefix("field ") {
-            Some(name) if table.value() == self.engine.globals() => format!("global {name}"),
+            Some(name) if table.value() == self.program.globals() => format!("global {name}"),
             _ => name + of,
         }
     }
@@ -241,7 +241,7 @@ impl Core {
             let Some(metatable) = table.metatable() else {
                 return;
             };
-            let index = self.engine.metamethod_name(Metamethod::Index);
+            let index = self.program.metamethod_name(Metamethod::Index);
             self.race_slot(metatable, index, false, None);
             object = metatable.get(index);
         }
@@ -258,7 +258,7 @@ impl Core {
             };
             if table.get(key).is_nil() && table.header().has(flags::METATABLE) {
                 self.race_metatable(table, false);
-                let name = self.engine.metamethod_name(Metamethod::Newindex);
+                let name = self.program.metamethod_name(Metamethod::Newindex);
                 if let Some(metatable) = table.metatable() {
                     self.race_slot(metatable, name, false, None);
                     let handler = metatable.get(name);
@@ -430,7 +430,7 @@ unsafe fn lengths(core: &Core, ins: u64) {
     // SAFETY: the verifier proved the operand.
     let value = unsafe { get(core.base, d(ins as u32)) };
     if let Some(table) = value.as_table()
-        && core.engine.metamethod(value, Metamethod::Len).is_nil()
+        && core.program.metamethod(value, Metamethod::Len).is_nil()
     {
         core.race_keys(table, Keys::Border, &core.race_holder(Some(d(ins as u32))));
     }

@@ -288,6 +288,7 @@ unsafe fn mark_task(object: NonNull<Header>, marker: &mut Marker<'_>) {
     unsafe {
         let task: Gc<Task> = Gc::from_ptr(object.cast());
         let fields = task.fields();
+        marker.object(task.program().handle().header_ptr());
         marker.value(fields.result.get());
         marker.value(fields.spawned_at.get().0);
         marker.value(fields.cause.get().0);
@@ -342,6 +343,7 @@ unsafe fn mark_wait(wait: Option<WaitFor>, marker: &mut Marker<'_>) {
                 marker.object(task.header_ptr());
             }
             Some(WaitFor::Latch(latch)) => marker.object(latch.header_ptr()),
+            Some(WaitFor::Program(program, _)) => marker.object(program.header_ptr()),
             Some(WaitFor::Growth(table) | WaitFor::Handshake(table)) => {
                 marker.object(table.header_ptr());
             }
@@ -395,6 +397,8 @@ pub(crate) fn set_hooks(heap: &Heap) {
     heap.set_mark_hook(Kind::Latch, mark_latch);
     heap.set_mark_hook(Kind::Coroutine, coroutine::mark);
     heap.set_drop_hook(Kind::Coroutine, coroutine::drop_owned);
+    heap.set_mark_hook(Kind::Program, crate::engine::program::mark);
+    heap.set_drop_hook(Kind::Program, crate::engine::program::drop_owned);
     heap.set_drop_hook(Kind::Proto, drop_proto);
     heap.set_drop_hook(Kind::Task, drop_task);
 }
@@ -431,6 +435,7 @@ impl Mutators for Engine {
         unsafe {
             let core = &*self.core_at(cpu);
             marker.value(core.error);
+            marker.object(core.program.handle().header_ptr());
             for &stack in core.spare_stacks() {
                 if let Some(header) = NonNull::new(stack.sub(1).cast::<Header>()) {
                     marker.keep(header);
@@ -471,5 +476,6 @@ impl Mutators for Engine {
         // SAFETY: a task, says the caller.
         let task: Gc<Task> = unsafe { Gc::from_ptr(task.cast()) };
         matches!(task.state(), State::Ready | State::Running | State::Waiting)
+            && task.program().is_alive()
     }
 }

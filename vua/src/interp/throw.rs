@@ -141,7 +141,7 @@ impl Core {
         let handled = matches!(throw, Throw::Handled(_));
         let mut value = self.error_value(throw);
         if value.is_none() {
-            if self.engine.is_closed() {
+            if self.is_over() {
                 return Some(Exit::Cancelled);
             }
             if let Some(task) = self.task {
@@ -329,13 +329,13 @@ impl Core {
 
     /// An error is caught at `above`: modules that frames from there on were loading are not loaded.
     fn give_up_loads(&self, above: *mut u64) {
-        if !self.engine.loads().is_empty()
+        if !self.program.loads().is_empty()
             && let Some(task) = self.task
         {
             let coroutine = task.fields().coroutine.get();
             // SAFETY: both point into the stack in use.
             let above = unsafe { above.offset_from(self.stack) } as usize;
-            self.engine.give_up_loads(|load| {
+            self.program.give_up_loads(self.engine, |load| {
                 load.task == task && load.coroutine == coroutine && load.depth >= above
             });
         }
@@ -496,9 +496,9 @@ impl Core {
 
     /// Publishes what every task reaches without being given it, by `load` and the like: before there is a second task that may run.
     pub(crate) fn publish_common(&mut self) -> Result<(), NeedMemory> {
-        let engine = self.engine;
-        self.publish(engine.globals())?;
-        self.publish(engine.prelude().module())
+        let program = self.program;
+        self.publish(program.globals())?;
+        self.publish(program.prelude().module())
     }
 
     /// Publishes what a value reaches, passing safepoints.

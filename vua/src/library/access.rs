@@ -157,7 +157,7 @@ impl Call<'_> {
             }
             let value = object.as_table().map_or(Value::NIL, |table| table.get(key));
             let handler = if value.is_nil() {
-                self.engine().metamethod(object, Metamethod::Index)
+                self.program().metamethod(object, Metamethod::Index)
             } else {
                 Value::NIL
             };
@@ -230,7 +230,7 @@ impl Call<'_> {
             let table = object.as_table();
             let absent = table.is_none_or(|table| table.get(key).is_nil());
             let handler = if absent {
-                self.engine().metamethod(object, Metamethod::Newindex)
+                self.program().metamethod(object, Metamethod::Newindex)
             } else {
                 Value::NIL
             };
@@ -270,7 +270,7 @@ impl Call<'_> {
         if let Some(array) = Gc::<Array>::from_value(object) {
             return Ok(Fetched::Value(self.integer(array.length() as i64)?));
         }
-        let handler = self.engine().metamethod(object, Metamethod::Len);
+        let handler = self.program().metamethod(object, Metamethod::Len);
         if !handler.is_nil() {
             return Ok(Fetched::Call(self.prepare(at, handler, &[object], state)));
         }
@@ -305,7 +305,7 @@ impl Call<'_> {
         if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
             return Ok(Compared::Holds(a.bytes() < b.bytes()));
         }
-        let handler = self.engine().binary_metamethod(a, b, Metamethod::Lt);
+        let handler = self.program().binary_metamethod(a, b, Metamethod::Lt);
         if !handler.is_nil() {
             return Ok(Compared::Call(self.prepare(at, handler, &[a, b], state)));
         }

@@ -419,7 +419,8 @@ fn setmetatable(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
     call.before_store(table)?;
     if finalized {
-        call.heap().heap().register_finalizer(table)?;
+        let local = call.heap();
+        local.heap().register_finalizer(local.program(), table)?;
     }
     table.set_metatable(metatable.as_table());
     Ok(Next::One(table.value()))
@@ -561,7 +562,7 @@ const STEPPED: u32 = 2;
 fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
     if call.state() != 0 {
         call.core
-            .race_acquire(call.engine().finalizer().as_ptr() as usize, Part::Whole);
+            .race_acquire(call.program().finalizer().as_ptr() as usize, Part::Whole);
     }
     match call.state() {
         COLLECTED => return Ok(Next::One(Value::small(0))),
@@ -589,22 +590,22 @@ fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
             });
         }
         which @ (b"stop" | b"restart") => {
-            call.engine().tuning().set_stopped(which == b"stop");
+            call.program().tuning().set_stopped(which == b"stop");
             Value::small(0)
         }
-        b"isrunning" => Value::boolean(!call.engine().tuning().is_stopped()),
+        b"isrunning" => Value::boolean(!call.program().tuning().is_stopped()),
         which @ (b"incremental" | b"generational") => {
             // Parameters that follow are numbers.
             for i in 1..call.count() {
                 call.optional_integer(i, 0)?;
             }
-            let before: &[u8] = if call.engine().tuning().is_generational() {
+            let before: &[u8] = if call.program().tuning().is_generational() {
                 b"generational"
             } else {
                 b"incremental"
             };
             let before = call.string(before)?;
-            call.engine()
+            call.program()
                 .tuning()
                 .set_generational(which == b"generational");
             before
@@ -613,9 +614,9 @@ fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
             let percent = call.optional_integer(1, 0)?;
             let percent = percent.clamp(0, i64::from(u32::MAX)) as u32;
             let before = if which == b"setpause" {
-                call.engine().tuning().set_pause(percent)
+                call.program().tuning().set_pause(percent)
             } else {
-                call.engine().tuning().set_factor(percent)
+                call.program().tuning().set_factor(percent)
             };
             call.integer(i64::from(before))?
         }

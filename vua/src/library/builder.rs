@@ -1,6 +1,7 @@
 //! How libraries become tables of functions when an engine starts.
 
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use crate::heap::{Heap, Kind, LocalHeap, NeedMemory};
 use crate::interp::native::NativeFn;
@@ -17,6 +18,8 @@ pub struct Builder<'a> {
     objects: Vec<(Kind, u8, Gc<Table>)>,
     files: Option<Gc<Table>>,
     memory: [Option<Gc<Table>>; 2],
+    /// How many functions have been defined by name.
+    defined: Cell<usize>,
 }
 
 impl<'a> Builder<'a> {
@@ -30,6 +33,7 @@ impl<'a> Builder<'a> {
             objects: Vec::new(),
             files: None,
             memory: [None; 2],
+            defined: Cell::new(0),
         }
     }
 
@@ -109,8 +113,8 @@ impl<'a> Builder<'a> {
         function: NativeFn,
         captures: &[Value],
     ) -> Result<(), NeedMemory> {
-        // An engine lives for good, and so do the names of its functions.
-        let full: &'static str = alloc::format!("{prefix}{name}").leak();
+        let full = self.heap.lasting(self.defined.get(), prefix, name);
+        self.defined.set(self.defined.get() + 1);
         self.set(table, name, self.function(full, function, captures)?)
     }
 

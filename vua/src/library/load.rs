@@ -10,7 +10,7 @@ use super::access::Pace;
 use super::base::number_text;
 use super::buffer::{Buffer, long_string};
 use super::io::Failure;
-use super::module_types::{Named, Unbound};
+use super::module_types::{Named, ProgramFiles, Unbound};
 use super::table::is_function;
 use crate::bytecode::binary;
 use crate::compile::{modules, without_first_comment};
@@ -80,13 +80,17 @@ pub(super) fn compile(
             at,
         );
     }
+    let files = &ProgramFiles {
+        platform: call.platform(),
+        types: call.program().module_types(),
+    };
     let mut budget = Budget::new(call.heap());
     let function = if is_binary {
         if budget.ask(binary::memory_to_decode(source)) {
             let function = binary::decode(source).map_err(|text| format!("{shown}: {text}"));
             function.map(|function| {
                 let more = &mut |bytes| budget.ask(bytes);
-                let modules = modules::of_compiled(&function.structs, call.engine(), more);
+                let modules = modules::of_compiled(&function.structs, files, more);
                 (function, modules)
             })
         } else {
@@ -94,9 +98,7 @@ pub(super) fn compile(
         }
     } else {
         let (function, modules) =
-            crate::compile::compile_within(source, &shown, call.engine(), &mut |bytes| {
-                budget.ask(bytes)
-            });
+            crate::compile::compile_within(source, &shown, files, &mut |bytes| budget.ask(bytes));
         function
             .map(|function| (function, modules))
             .map_err(|diagnostics| {
@@ -119,7 +121,7 @@ pub(super) fn compile(
         drop(budget);
         return refused(call, format!("{shown}: bytecode refused: {error}"), at);
     }
-    let (heap, types) = (call.heap(), call.engine().module_types());
+    let (heap, types) = (call.heap(), call.program().module_types());
     let bound = match types.bind(heap, &function, &modules, module) {
         Ok(bound) => bound,
         Err(Unbound::Differs(text)) => {
@@ -131,8 +133,42 @@ pub(super) fn compile(
     let charge = budget.keep(function.footprint());
     let function = Arc::new(Loaded::new(function, charge));
     let closure = call.main_closure(&function, environment, &bound.types)?;
-    call.engine().module_types().keep(bound);
+    call.program().module_types().keep(bound);
     Ok(Next::One(closure))
+}
+
+/// The main function of a program, its file loaded with these globals; or why there is none. Passes no safepoint. The message goes by way of slot `at` and the next.
+pub(crate) fn load_program(
+    call: &mut Call<'_>,
+    name: &str,
+    globals: Value,
+    at: usize,
+) -> Result<Result<Value, String>, Throw> {
+    let source = match content(call, name)? {
+        Ok(source) => source,
+        Err(error) => {
+            let Failure(why, _) = error.into();
+            return Ok(Err(format!("cannot open {name}: {why}")));
+        }
+    };
+    let chunk = format!("@{name}");
+    let source = without_first_comment(&source);
+    Ok(
+        match compile(
+            call,
+            source,
+            chunk.as_bytes(),
+            b"bt",
+            Some(globals),
+            None,
+            at,
+        )? {
+            Next::One(function) => Ok(function),
+            _ => Err(call.slot(at + 1).as_str().map_or(String::new(), |text| {
+                String::from_utf8_lossy(text.bytes()).into()
+            })),
+        },
+    )
 }
 
 /// `string.dump(function [, strip])`.

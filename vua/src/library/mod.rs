@@ -24,7 +24,7 @@ mod debug;
 pub mod format;
 mod gsub;
 pub(crate) mod io;
-mod load;
+pub(crate) mod load;
 mod matching;
 pub(crate) mod math;
 pub(crate) mod memory;

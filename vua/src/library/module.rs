@@ -256,7 +256,7 @@ fn load(call: &mut Call<'_>, circles: bool) -> Result<Next, Throw> {
         // SAFETY: the native's frame is on the stack in use.
         let depth = unsafe { call.core.base.offset_from(call.core.stack) } as usize;
         match call
-            .engine()
+            .program()
             .loads()
             .begin(name.bytes(), task, coroutine, depth)?
         {
@@ -349,7 +349,8 @@ fn load(call: &mut Call<'_>, circles: bool) -> Result<Next, Throw> {
 fn end(call: &mut Call<'_>, name: Value) {
     let task = call.core.task;
     let name = name.as_str();
-    call.engine().give_up_loads(|load| {
+    let engine = call.engine();
+    call.program().give_up_loads(engine, |load| {
         Some(load.task) == task && name.is_some_and(|name| *load.name == *name.bytes())
     });
 }

@@ -13,12 +13,12 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use smp::platform::Platform;
 use sync::lock::Lock;
 
 use crate::bytecode::Function;
 use crate::compile::modules::{Files, identities, originals};
 use crate::compile::{Declarations, Modules};
-use crate::engine::Engine;
 use crate::heap::{Budget, Charge, LocalHeap, NeedMemory};
 use crate::memory::{Shape, StructType};
 use crate::value::Value;
@@ -244,14 +244,20 @@ fn entry(
     }
 }
 
-impl Files for Engine {
+/// Where a program's chunks find the modules whose structs they name.
+pub(crate) struct ProgramFiles<'a> {
+    pub(crate) platform: &'static dyn Platform,
+    pub(crate) types: &'a ModuleTypes,
+}
+
+impl Files for ProgramFiles<'_> {
     fn known(&self, module: &str) -> Option<Arc<Declarations>> {
-        self.module_types().known(module)
+        self.types.known(module)
     }
 
     fn read(&self, file: &str, more: &mut dyn FnMut(usize) -> bool) -> Option<Vec<u8>> {
         let mut content = None;
-        self.platform()
+        self.platform
             .read_file(file, &mut |bytes| {
                 if more(bytes.len()) {
                     content = Some(bytes.to_owned());

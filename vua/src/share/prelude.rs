@@ -202,7 +202,8 @@ impl Prelude {
 /// Goes on in the file's function of this name, with the same arguments.
 fn go_on(call: &mut Call<'_>, name: &str) -> Result<Next, Throw> {
     let (count, engine) = (call.count(), call.engine());
-    let function = engine
+    let function = call
+        .program()
         .prelude()
         .function(call.heap(), engine.heap(), name)?;
     call.room(2 * count + 3)?;

@@ -15,14 +15,14 @@
 //! are sequentially consistent, so one sees the other. If the task was not claimed, every core is told, in whatever state: one that stands still at a safepoint, or compiles, may be in the
 //! middle of the task. The one that runs it looks at its next safepoint, which acquires the mark; one that takes the task later looks when it does. Nobody is woken for this.
 //!
-//! A program is cancelled as a whole by a mark of the engine's that every task inherits when it looks, and by cancelling whatever is in the [register](super::list).
+//! A program is cancelled as a whole by a mark of its own that every task inherits when it looks, and by cancelling whatever is in the [register](super::list).
 
 use core::sync::atomic::{Ordering, fence};
 
 use smp::safepoint::{CANCEL, MARKED};
 
 use super::{State, Task, Woken};
-use crate::engine::Engine;
+use crate::engine::{Engine, Program};
 use crate::interp::Core;
 use crate::interp::native::Throw;
 use crate::object::Gc;
@@ -43,12 +43,22 @@ impl Gc<Task> {
             .cancel
             .fetch_or(REQUESTED | BEGUN, Ordering::AcqRel);
     }
+
+    /// Whether it, which can be claimed or has just begun to run, is to be cancelled, and does not unwind yet; or its program has been ended at once.
+    pub(crate) fn wants_cancellation(self) -> bool {
+        let mark = self.fields().cancel.load(Ordering::SeqCst);
+        let program = self.program();
+        program.is_closed()
+            || mark & BEGUN == 0
+                && (mark & REQUESTED != 0 || program.is_cancelled())
+                && !program.is_finalizer(self)
+    }
 }
 
 impl Engine {
     /// Cancels a task, unless it has ended or is being cancelled.
     pub(crate) fn cancel_task(&self, task: Gc<Task>) {
-        if self.is_finalizer(task) {
+        if task.program().is_finalizer(task) {
             return;
         }
         let before = task.fields().cancel.fetch_or(REQUESTED, Ordering::SeqCst);
@@ -69,11 +79,11 @@ impl Engine {
     }
 
     /// Cancels every task of the program: those that were suspended at once, all others when they look.
-    pub(crate) fn cancel_all(&self) {
-        self.mark_cancelled();
+    pub(crate) fn cancel_all(&self, program: &Program) {
+        program.mark_cancelled();
         fence(Ordering::SeqCst);
-        self.register().each(|task| {
-            if self.is_finalizer(task) {
+        program.register().each(|task| {
+            if program.is_finalizer(task) {
                 return;
             }
             let before = task.fields().cancel.fetch_or(REQUESTED, Ordering::SeqCst);
@@ -84,22 +94,13 @@ impl Engine {
         });
         self.scheduler().safepoints().post_all(CANCEL);
     }
-
-    /// Whether a task that can be claimed, or has just begun to run, is to be cancelled, and does not unwind yet.
-    pub(crate) fn wants_cancellation(&self, task: Gc<Task>) -> bool {
-        let mark = task.fields().cancel.load(Ordering::SeqCst);
-        mark & BEGUN == 0
-            && (mark & REQUESTED != 0 || self.is_cancelled())
-            && !self.is_finalizer(task)
-    }
 }
 
 impl Core {
     /// Whether the running task is to unwind here, at a safepoint: not while it holds locks.
     pub(crate) fn cancelled_here(&self) -> bool {
-        self.task.is_some_and(|task| {
-            task.fields().locks.get() == 0 && self.engine.wants_cancellation(task)
-        })
+        self.task
+            .is_some_and(|task| task.fields().locks.get() == 0 && task.wants_cancellation())
     }
 
     /// The running task begins to unwind: what was done before it was cancelled comes before what it does now.
@@ -109,7 +110,7 @@ impl Core {
         if !group.is_null() {
             self.race_acquire(group as usize, Part::Whole);
         }
-        if self.engine.is_cancelled() {
+        if self.program.is_cancelled() {
             self.race_watch(|races, task| races.acquire_all(task));
         }
     }

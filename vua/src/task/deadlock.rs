@@ -10,7 +10,6 @@ use core::fmt;
 use core::sync::atomic::AtomicU32;
 
 use super::{State, Task, WaitFor};
-use crate::engine::Engine;
 use crate::interp::Core;
 use crate::interp::frame::Frame;
 use crate::object::{Closure, Gc};
@@ -88,12 +87,14 @@ impl fmt::Display for Waits {
 }
 
 /// What a suspended task waits for, and where. No core runs the task meanwhile.
-pub(crate) fn described(engine: &Engine, task: Gc<Task>) -> Wait {
+pub(crate) fn described(task: Gc<Task>) -> Wait {
+    let program = task.program();
     let fields = task.fields();
     let what = match fields.wait.get() {
         Some(WaitFor::Task(other) | WaitFor::TaskUntil(other, _)) => {
             format!("the end of a task that is {}", state_name(other.state()))
         }
+        Some(WaitFor::Program(..)) => "the end of a program".into(),
         Some(WaitFor::Latch(latch)) if latch.is_scope() => "the tasks of a scope".into(),
         Some(WaitFor::Latch(_)) => "the iterations of a 'parallel for'".into(),
         Some(WaitFor::Monitor(monitor, want)) => crate::share::description(monitor, want),
@@ -131,9 +132,9 @@ pub(crate) fn described(engine: &Engine, task: Gc<Task>) -> Wait {
     }
     let (source, line) = place.unwrap_or_else(|| (String::from("?"), 0));
     Wait {
-        who: if engine.is_main(task) {
+        who: if program.is_main(task) {
             Who::Main
-        } else if engine.is_finalizer(task) {
+        } else if program.is_finalizer(task) {
             Who::Finalizer
         } else {
             Who::Task

@@ -1,6 +1,6 @@
 //! The task that runs finalizers (`__gc`).
 //!
-//! A program has one, made with its engine, so that no memory is needed when objects are to be finalized. It is a task like others: it runs on any core, is moved aside when
+//! A program has one, made with it, so that no memory is needed when objects are to be finalized. It is a task like others: it runs on any core, is moved aside when
 //! it runs long, and its finalizers may wait, spawn and fail. But it is *active* or it *rests*, and counts among the living tasks (see [`engine`](crate::engine)) only while it is active:
 //!
 //! | from | to | who, under the lock | and |
@@ -22,7 +22,7 @@ use smp::platform::Cpu;
 use sync::lock::Lock;
 
 use super::{State, Task, WaitFor, Woken};
-use crate::engine::Engine;
+use crate::engine::{Engine, Program};
 use crate::interp::native::{Call, Next, Throw};
 use crate::object::Gc;
 use crate::race::Part;
@@ -51,33 +51,35 @@ impl Finalizing {
 impl Engine {
     /// A collection is over and the world goes on: if objects are to be finalized, their task does that.
     pub(crate) fn finalize_due(&self, cpu: Cpu) {
-        if self.heap().has_due() {
-            let mut phase = self.finalizing().0.lock();
-            if !phase.active {
-                self.activate(&mut phase, cpu);
+        self.each_program(|program| {
+            if self.heap().has_due(program.number()) {
+                let mut phase = program.finalizing().0.lock();
+                if !phase.active {
+                    self.activate(program, &mut phase, cpu);
+                }
             }
-        }
+        });
     }
 
-    fn activate(&self, phase: &mut Phase, cpu: Cpu) {
+    fn activate(&self, program: &Program, phase: &mut Phase, cpu: Cpu) {
         phase.active = true;
-        self.count_spawn(cpu);
-        let task = self.finalizer();
+        program.count_spawn(cpu);
+        let task = program.finalizer();
         task.set_state(State::Ready);
         self.scheduler().inject(task);
     }
 
     /// The finalizers' task is suspended because it found nothing to do; `false` if there is something by now.
-    pub(super) fn rest_finalizer(&self, cpu: Cpu) -> bool {
+    pub(super) fn rest_finalizer(&self, program: &'static Program, cpu: Cpu) -> bool {
         let woken = {
-            let mut phase = self.finalizing().0.lock();
-            if self.heap().has_due() {
+            let mut phase = program.finalizing().0.lock();
+            if self.heap().has_due(program.number()) {
                 return false;
             }
             // One that waited in a finalizer is on the list of tasks that a deadlock is made of.
-            self.register().leave(self.finalizer());
+            program.register().leave(program.finalizer());
             phase.active = false;
-            self.count_end(cpu);
+            program.count_end(cpu);
             let mut woken = core::mem::take(&mut phase.waiting);
             // Under the lock: a task whose wait was ended otherwise takes itself off before it goes on.
             woken.retain(|task| task.claim(Woken::Event));
@@ -87,22 +89,32 @@ impl Engine {
             task.set_state(State::Ready);
             self.scheduler().inject(task);
         }
+        if !program.is_first() {
+            program.look_for_end(self, cpu);
+        }
         true
     }
 
     /// Whether the program, which `is_dead` says has no living task, has nothing to finalize either; if it has, that begins.
-    pub(crate) fn has_finalized(&self, cpu: Cpu, is_dead: impl Fn() -> bool) -> bool {
-        let mut phase = self.finalizing().0.lock();
+    pub(crate) fn has_finalized(
+        &self,
+        program: &Program,
+        cpu: Cpu,
+        is_dead: impl Fn() -> bool,
+    ) -> bool {
+        let mut phase = program.finalizing().0.lock();
         if phase.active || !is_dead() {
             return false;
         }
-        if self.heap().finalize_all() {
-            self.activate(&mut phase, cpu);
+        if self.heap().finalize_all(program.number()) {
+            self.activate(program, &mut phase, cpu);
             return false;
         }
         true
     }
+}
 
+impl Program {
     /// Puts a task on the list of those that wait until finalizers have run; `false` if they have.
     pub(super) fn await_finalizers(&self, task: Gc<Task>) -> bool {
         let mut phase = self.finalizing().0.lock();
@@ -121,12 +133,6 @@ impl Engine {
             .lock()
             .waiting
             .retain(|waiting| *waiting != task);
-    }
-
-    /// Whether this is the task that runs finalizers.
-    #[inline]
-    pub(crate) fn is_finalizer(&self, task: Gc<Task>) -> bool {
-        self.finalizer() == task
     }
 }
 
@@ -154,14 +160,14 @@ pub(crate) fn run(call: &mut Call<'_>) -> Result<Next, Throw> {
     loop {
         call.advance(SEARCH);
         call.poll()?;
-        let Some(object) = call.heap().heap().next_due() else {
+        let Some(object) = call.heap().heap().next_due(call.program().number()) else {
             // What it finalized last is not to live as long as it rests.
             for slot in OBJECT..CALL + 3 {
                 call.set(slot, Value::NIL);
             }
             // Who waits until all finalizers have run knows what they did.
             call.core
-                .race_release(call.engine().finalizer().as_ptr() as usize, Part::Whole);
+                .race_release(call.program().finalizer().as_ptr() as usize, Part::Whole);
             return Ok(Next::Wait {
                 until: WaitFor::Finalizers,
                 state: SEARCH,

@@ -136,7 +136,7 @@ fn joined_error(call: &mut Call<'_>, task: Gc<Task>) -> Result<Value, Throw> {
 }
 
 /// Copies an ended task's results to slots 1 + `offset` and on.
-fn results(call: &mut Call<'_>, task: Gc<Task>, offset: usize) -> Result<Next, Throw> {
+pub(super) fn results(call: &mut Call<'_>, task: Gc<Task>, offset: usize) -> Result<Next, Throw> {
     let fields = task.fields();
     let count = fields.results.get() as usize;
     if count <= 1 {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Latch, Task, WaitFor};
-use crate::engine::Engine;
+use crate::engine::Program;
 use crate::heap::NeedMemory;
 use crate::interp::frame::Frame;
 use crate::interp::native::{Call, Next, Throw};
@@ -31,18 +31,19 @@ pub(crate) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     )?;
     builder.library("cpu", &[("id", cpu_id), ("count", cpu_count)])?;
     super::join::open(builder)?;
-    super::scope::open(builder)
+    super::scope::open(builder)?;
+    super::run::open(builder)
 }
 
 /// The text of an error value, for people.
-pub(crate) fn error_text(engine: &Engine, error: Value) -> Vec<u8> {
+pub(crate) fn error_text(program: &Program, error: Value) -> Vec<u8> {
     if let Some(string) = error.as_str() {
         return string.bytes().to_vec();
     }
     match error.as_number() {
         Some(n) => crate::interp::text_of(n).as_bytes().to_vec(),
         None => {
-            alloc::format!("(error object is a {} value)", engine.type_name(error)).into_bytes()
+            alloc::format!("(error object is a {} value)", program.type_name(error)).into_bytes()
         }
     }
 }
@@ -67,12 +68,23 @@ pub(super) fn start(
     call.core.publish_common()?;
     let function = call.get(at);
     let count = call.count - at - 1;
-    let core = &mut *call.core;
     // SAFETY: the arguments lie in the native's frame, behind the function.
     let arguments =
-        unsafe { core::slice::from_raw_parts(core.base.cast::<Value>().add(at + 1), count) };
-    let spare = core.spare_stack(count);
-    let task = Task::new(&core.heap, function, arguments, spare)?;
+        unsafe { core::slice::from_raw_parts(call.core.base.cast::<Value>().add(at + 1), count) };
+    start_task(call, function, arguments, group)
+}
+
+/// Starts a function with arguments, all published, as a task, of a group if there is one. Passes no safepoint.
+#[inline]
+pub(super) fn start_task(
+    call: &mut Call<'_>,
+    function: Value,
+    arguments: &[Value],
+    group: Option<Gc<Latch>>,
+) -> Result<Next, Throw> {
+    let core = &mut *call.core;
+    let spare = core.spare_stack(arguments.len());
+    let task = Task::new(&core.heap, core.program, function, arguments, spare)?;
     let frame = Frame {
         base: core.base,
         pc: core::ptr::null(),
@@ -91,7 +103,7 @@ pub(super) fn start(
         paths.spawned(task, core.meter.executed);
     }
     core.race_watch(|races, by| races.spawned(by, task.as_ptr() as usize));
-    core.engine.count_spawn(core.cpu);
+    core.program.count_spawn(core.cpu);
     core.beat();
     core.worker().spawn(task);
     Ok(Next::One(task.value()))
@@ -136,8 +148,9 @@ fn cpu_id(call: &mut Call<'_>) -> Result<Next, Throw> {
     Ok(Next::One(call.integer(id)?))
 }
 
-/// `cpu.count()`.
+/// `cpu.count()`: on how many cores the program may run.
 fn cpu_count(call: &mut Call<'_>) -> Result<Next, Throw> {
-    let count = call.platform().cpus() as i64;
+    let all = call.platform().cpus();
+    let count = call.program().limit().map_or(all, |limit| limit.cpus()) as i64;
     Ok(Next::One(call.integer(count)?))
 }

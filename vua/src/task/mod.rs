@@ -11,6 +11,7 @@
 //! | [`coroutine`] | further stacks of a task, and how it goes from one to another |
 //! | [`deadlock`] | what all tasks wait for, when nothing can wake one |
 //! | [`wait`] | a core's loop: taking a task, running it, what follows |
+//! | [`run`] | programs that programs start |
 //! | [`library`], [`join`], [`scope`] | `spawn`, `task`, the methods of tasks and scopes, `cpu` as programs see them |
 //!
 //! # Who may write what
@@ -29,6 +30,7 @@ pub(crate) mod join;
 pub(crate) mod latch;
 pub mod library;
 pub(crate) mod list;
+pub(crate) mod run;
 pub(crate) mod scope;
 pub(crate) mod suspend;
 pub(crate) mod wait;
@@ -41,6 +43,7 @@ use core::num::NonZeroUsize;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
+use crate::engine::Program;
 use crate::heap::{Header, Kind, LocalHeap, NeedMemory, flags};
 use crate::interp::core_state::Step;
 use crate::interp::frame::{Link, SLACK};
@@ -61,6 +64,8 @@ pub enum WaitFor {
     Task(Gc<Task>),
     /// The end of a task, or a moment of the platform's time.
     TaskUntil(Gc<Task>, u64),
+    /// The end of a program, or a moment of the platform's time.
+    Program(Gc<Program>, u64),
     /// The end of all pieces of a parallel loop, or of all tasks of a scope.
     Latch(Gc<Latch>),
     /// What it wants of a mutex, read-write lock, semaphore, condition or barrier.
@@ -120,6 +125,8 @@ pub struct Task {
     wake: AtomicU8,
     /// See [`cancel`].
     cancel: AtomicU8,
+    /// The program that it belongs to.
+    program: Cell<*const Program>,
     /// Results in the stack's first slots, or one in `result`.
     pub(crate) results: Cell<u32>,
     /// The tasks that wait for its end, under the lock.
@@ -185,6 +192,7 @@ impl Task {
     /// A new task that will call `function` with `arguments`, which are published already. `spare` is a stack of [`INITIAL_SLOTS`] that suffices for them. The task is shared from the start.
     pub(crate) fn new(
         local: &LocalHeap,
+        program: &'static Program,
         function: Value,
         arguments: &[Value],
         spare: Option<*mut u64>,
@@ -209,6 +217,7 @@ impl Task {
         unsafe {
             let task = object.as_ptr();
             (*task).header.set_flags(flags::SHARED);
+            (*task).program.set(program);
             (*task).stack.set(stack);
             (*task).slots.set(slots);
             (*task).result.set(Value::NIL);
@@ -258,6 +267,13 @@ impl Gc<Task> {
     pub(crate) fn fields<'a>(self) -> &'a Task {
         // SAFETY: the task lives as long as its handle is used.
         unsafe { &*self.as_ptr() }
+    }
+
+    /// The program that it belongs to.
+    #[inline(always)]
+    pub(crate) fn program(self) -> &'static Program {
+        // SAFETY: set when the task was made; the collector keeps the program for the task.
+        unsafe { &*self.fields().program.get() }
     }
 
     /// What it is doing.

@@ -76,6 +76,11 @@ impl Gc<Task> {
             .is_ok()
     }
 
+    /// Whether it is suspended and nothing has ended that.
+    pub(crate) fn is_suspended(self) -> bool {
+        self.fields().wake.load(Ordering::Acquire) == WAITING
+    }
+
     /// What ended the wait from which the task comes; `None` if it could not be claimed.
     fn woken(self) -> Option<Woken> {
         match self.fields().wake.swap(RUNNING, Ordering::AcqRel) {
@@ -99,10 +104,21 @@ pub(crate) enum Claim {
 }
 
 impl WaitFor {
+    /// Whether nothing but what another task does can end it, cancellation aside.
+    pub(super) fn is_for_a_task(self) -> bool {
+        match self {
+            WaitFor::Task(_) | WaitFor::Latch(_) | WaitFor::Module(_) | WaitFor::Finalized => true,
+            WaitFor::Monitor(..) | WaitFor::Queue(..) => self.deadline().is_none(),
+            _ => false,
+        }
+    }
+
     /// When it ends by itself.
     fn deadline(self) -> Option<u64> {
         match self {
-            WaitFor::Time(deadline) | WaitFor::TaskUntil(_, deadline) => Some(deadline),
+            WaitFor::Time(deadline)
+            | WaitFor::TaskUntil(_, deadline)
+            | WaitFor::Program(_, deadline) => Some(deadline),
             WaitFor::Queue(_, _, deadline) | WaitFor::Monitor(_, Want::Signal(deadline)) => {
                 deadline
             }
@@ -128,12 +144,13 @@ impl Core {
             WaitFor::Latch(latch) => latch.add_waiter(task),
             WaitFor::Monitor(monitor, want) => monitor.enter(engine, task, want),
             WaitFor::Queue(queue, end, _) => queue.enter(task, end),
-            WaitFor::Module(load) => engine.loads().add_waiter(load, task),
+            WaitFor::Program(program, _) => program.fields().add_watcher(task),
+            WaitFor::Module(load) => task.program().loads().add_waiter(load, task),
             WaitFor::Input(arrivals) => {
                 engine.add_reader(task, arrivals);
                 true
             }
-            WaitFor::Finalized => engine.await_finalizers(task),
+            WaitFor::Finalized => task.program().await_finalizers(task),
             _ => true,
         };
         if !waits {
@@ -143,7 +160,7 @@ impl Core {
             return Some(task);
         }
         // Who cancels sets its mark, then claims; here the task can be claimed, then the mark is looked at. From here on another core may run the task.
-        if engine.wants_cancellation(task) && task.claim(Woken::Cancel) {
+        if task.wants_cancellation() && task.claim(Woken::Cancel) {
             return Some(task);
         }
         None
@@ -165,9 +182,10 @@ impl Core {
                 WaitFor::Latch(latch) => latch.remove_waiter(),
                 WaitFor::Monitor(monitor, want) => monitor.leave(self.engine, task, want),
                 WaitFor::Queue(queue, end, _) => queue.leave(task, end),
-                WaitFor::Module(_) => self.engine.loads().remove_waiter(task),
+                WaitFor::Program(program, _) => program.fields().remove_watcher(),
+                WaitFor::Module(_) => task.program().loads().remove_waiter(task),
                 WaitFor::Input(_) => self.engine.remove_reader(task),
-                WaitFor::Finalized => self.engine.forget_finalizers(task),
+                WaitFor::Finalized => task.program().forget_finalizers(task),
                 _ => {}
             }
         }

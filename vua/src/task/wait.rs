@@ -9,6 +9,7 @@ use smp::scheduler::{Find, Rest};
 
 use super::{Latch, State, Task, WaitFor, Woken};
 use crate::bytecode::instructions::Op;
+use crate::engine::status;
 use crate::heap::{COLLECT, flags};
 use crate::interp::native::Throw;
 use crate::interp::throw::{Flow, Leave};
@@ -101,6 +102,15 @@ impl Vm {
     /// The second half of a turn: runs the task that was taken.
     #[inline(always)]
     pub(crate) fn run_taken(&mut self, task: Gc<Task>) {
+        let program = task.program();
+        if !core::ptr::eq(self.core.program, program) {
+            self.core.enter_program(program);
+        }
+        if let Some(limit) = program.limit()
+            && !limit.enter(self.core.engine, task)
+        {
+            return;
+        }
         self.core.next = self.run_task(task);
     }
 
@@ -108,18 +118,22 @@ impl Vm {
     fn rest(&mut self) -> Turn {
         let engine = self.core.engine;
         engine.flush_output();
-        engine.end_if_done(self.core.cpu);
+        let program = engine.first();
+        if !core::ptr::eq(self.core.program, program) {
+            self.core.enter_program(program);
+        }
+        program.end_if_done(engine, self.core.cpu);
         let wakes = engine.input_wakes();
         let worker = self.core.worker();
         let mut rest = worker.fall_asleep(None, true);
         if rest == Rest::Quiet {
             worker.rise();
-            if engine.end_if_done(self.core.cpu) {
+            if program.end_if_done(engine, self.core.cpu) {
                 return Turn::Over;
             }
             if !engine.waits_for_input() {
                 if engine.input_wakes() == wakes {
-                    engine.deadlock();
+                    engine.deadlock(&[program]);
                 }
                 return Turn::Over;
             }
@@ -195,17 +209,26 @@ impl Vm {
         if let Some(paths) = &mut core.meter.paths {
             paths.resume(task, core.meter.executed);
         }
-        let is_finalizer = core.engine.is_finalizer(task);
+        let is_finalizer = task.program().is_finalizer(task);
         core.race_watch(|races, task| races.resumed(task, is_finalizer));
         let mut exit = None;
         core.woken = Woken::Event;
-        match core.end_wait(task) {
+        let waited = core.end_wait(task);
+        let had_event = matches!(waited, Some((Woken::Event, _)));
+        match waited {
             Some((Woken::Cancel, wait)) => {
                 match wait {
                     // The request came before it began to unwind, and it waits again since: for the same as before.
                     _ if task.is_unwinding() => {
                         core.wait = Some(wait);
                         exit = Some(Exit::Waiting);
+                    }
+                    // The program is cancelled and waited for first: its watcher goes on watching.
+                    WaitFor::Program(program, _) => {
+                        task.begin_unwinding();
+                        let program = program.fields();
+                        program.give_status(status::CANCELLED);
+                        core.engine.cancel_all(program);
                     }
                     // Its pieces are cancelled and waited for first: the join runs again, and goes on unwinding.
                     WaitFor::Latch(latch) if !latch.is_scope() => {
@@ -236,6 +259,15 @@ impl Vm {
                 Ok(()) if core.cancelled_here() => core.unwind(Throw::Cancelled),
                 Ok(()) => None,
             };
+        }
+        if core.program.is_closed() {
+            if had_event {
+                // It may have what it waited for only when it has gone on: it is left at its next safepoint.
+                core.engine.scheduler().safepoints().post(core.cpu, MARKED);
+            } else {
+                core.wait = None;
+                exit = Some(Exit::Cancelled);
+            }
         }
         self.go_on(exit)
     }
@@ -293,6 +325,9 @@ impl Vm {
         };
         core.task = None;
         core.error = Value::NIL;
+        if let Some(limit) = core.program.limit() {
+            limit.leave(core.engine);
+        }
         next
     }
 }
@@ -355,7 +390,7 @@ impl Core {
         if bits & INPUT != 0 {
             engine.wake_readers();
         }
-        if engine.is_closed() {
+        if self.is_over() {
             return Err(Leave::Exit(Exit::Cancelled));
         }
         if bits & CANCEL != 0 {
@@ -365,10 +400,11 @@ impl Core {
             return Err(Leave::Throw(Throw::Cancelled));
         }
         self.make_way_in_time();
-        if bits & HUNGRY != 0 && self.worker().share() {
+        let is_full = || self.program.limit().is_some_and(|limit| limit.is_full());
+        if bits & HUNGRY != 0 && self.worker().share() && !is_full() {
             // Without memory for a piece, the loop goes on in one.
             if let Ok(Some(piece)) = self.split(false) {
-                engine.count_spawn(self.cpu);
+                self.program.count_spawn(self.cpu);
                 self.worker().spawn(piece);
             }
         }
@@ -445,7 +481,10 @@ impl Core {
 
     /// Asks for a heartbeat if tasks are queued that no core has taken: whoever queued one may have gone on, or run a task that never ends.
     fn make_way_in_time(&mut self) {
-        if !self.beating && self.engine.scheduler().has_injected() {
+        let limit = self.program.limit();
+        if !self.beating
+            && (self.engine.scheduler().has_injected() || limit.is_some_and(|l| l.has_waiting()))
+        {
             self.beat();
         }
     }
@@ -456,7 +495,7 @@ impl Core {
         loop {
             match self.split(true) {
                 Ok(Some(piece)) => {
-                    self.engine.count_spawn(self.cpu);
+                    self.program.count_spawn(self.cpu);
                     self.worker().spawn(piece);
                 }
                 Ok(None) => return Ok(()),
@@ -496,9 +535,9 @@ impl Core {
     fn wait_for(&mut self, task: Gc<Task>, until: WaitFor) -> Option<Gc<Task>> {
         let engine = self.engine;
         if matches!(until, WaitFor::Finalizers) {
-            return (!engine.rest_finalizer(self.cpu)).then_some(task);
+            return (!engine.rest_finalizer(self.program, self.cpu)).then_some(task);
         }
-        engine.register().enter(self.cpu, task);
+        self.program.register().enter(self.cpu, task);
         match until {
             // These end soon and by themselves: nothing else ends them.
             WaitFor::Growth(table) => {
@@ -537,7 +576,7 @@ impl Core {
     fn finish(&mut self, task: Gc<Task>, exit: Exit) -> Option<Gc<Task>> {
         let engine = self.engine;
         let fields = task.fields();
-        engine.give_up_loads(|load| load.task == task);
+        self.program.give_up_loads(engine, |load| load.task == task);
         let mut state = match exit {
             Exit::Finished => State::Done,
             Exit::Failed => State::Failed,
@@ -560,7 +599,7 @@ impl Core {
         self.race_watch(|races, task| {
             races.ended(task, scope.map(|scope| scope.as_ptr() as usize))
         });
-        engine.register().leave(task);
+        self.program.register().leave(task);
         match latch {
             Some(latch) if !latch.is_scope() => {
                 // A piece of a loop: its results are in the shared tables that it wrote to, its error in the latch.
@@ -582,7 +621,7 @@ impl Core {
                             Value::inline_integer(fields.number.get() as i64).unwrap_or(Value::NIL);
                         latch.fail(engine, number, true, fields.result.get(), Some(task));
                     }
-                    engine.add_failed(task);
+                    self.program.add_failed(task);
                 }
                 task.end(state, |waiter| match next {
                     None => next = Some(waiter),
@@ -596,9 +635,12 @@ impl Core {
                 Some(_) => self.make_ready(waiter),
             }
         }
-        engine.count_end(self.cpu);
-        if engine.is_main(task) {
-            engine.main_ended(self, task, state);
+        let program = self.program;
+        program.count_end(self.cpu);
+        if program.is_main(task) {
+            program.main_ended(self, task, state);
+        } else if !program.is_first() {
+            program.look_for_end(engine, self.cpu);
         }
         next
     }

@@ -233,7 +233,7 @@ fn objects_with_finalizers_come_back_once_the_last_registered_first() {
         world.push(*table, 1, *held);
         world.push(weak, i as i32 + 1, *table);
         world.local.publish(table.value(), &mut || ()).unwrap();
-        world.heap.register_finalizer(*table).unwrap();
+        world.heap.register_finalizer(0, *table).unwrap();
     }
     world.roots.borrow_mut().push(tables[2].value());
     world.collect();
@@ -243,9 +243,9 @@ fn objects_with_finalizers_come_back_once_the_last_registered_first() {
         assert_eq!(!weak.get(Value::small(i + 1)).is_nil(), i == 2);
     }
     for i in [4, 3, 1, 0] {
-        assert_eq!(world.heap.next_due(), Some(tables[i]));
+        assert_eq!(world.heap.next_due(0), Some(tables[i]));
     }
-    assert_eq!(world.heap.next_due(), None);
+    assert_eq!(world.heap.next_due(0), None);
     // One is stored again by its finalizer; the others die.
     world.roots.borrow_mut().push(tables[4].value());
     world.collect();
@@ -255,7 +255,7 @@ fn objects_with_finalizers_come_back_once_the_last_registered_first() {
             (i == 2 || i == 4, i == 2 || i == 4)
         );
     }
-    assert_eq!(world.heap.next_due(), None);
+    assert_eq!(world.heap.next_due(0), None);
 }
 
 #[test]

@@ -56,7 +56,7 @@ unsafe fn binary_function(vm: *mut Vm, x: Value, y: Value, event: Metamethod) ->
         return None;
     }
     // SAFETY: the core's own machine.
-    let handler = unsafe { (*vm).core.engine.binary_metamethod(x, y, event) };
+    let handler = unsafe { (*vm).core.program.binary_metamethod(x, y, event) };
     handler.has_tag(Tag::Function).then_some(handler)
 }
 
@@ -76,7 +76,7 @@ unsafe fn access_function(
             return None;
         }
         // SAFETY: the core's own machine.
-        let handler = unsafe { (*vm).core.engine.metamethod(object, event) };
+        let handler = unsafe { (*vm).core.program.metamethod(object, event) };
         if handler.has_tag(Tag::Function) {
             return Some((handler, object));
         }

@@ -133,7 +133,7 @@ handlers! {
         let mut table = if is_table(base, b(ins)) {
             table_in(base, b(ins))
         } else if Value::has_tag_at(base.add(b(ins)), Tag::String)
-            && let Some(metatable) = (*vm).core.engine.string_metatable()
+            && let Some(metatable) = (*vm).core.program.string_metatable()
             && let Some(methods) = metatable.index_hinted((*vm).index_name).as_table()
         {
             let node = methods.node_block().hinted(hint);
@@ -455,7 +455,7 @@ unsafe fn search(vm: *mut Vm, object: Value, (key, hint): (Value, u32)) -> Optio
         let mut table = match object.as_table() {
             Some(table) => table,
             None => {
-                let metatable = (*vm).core.engine.metatable(object)?;
+                let metatable = (*vm).core.program.metatable(object)?;
                 metatable
                     .metamethod(Metamethod::Index as u8, (*vm).index_name)
                     .as_table()?
@@ -496,7 +496,7 @@ unsafe fn takes_new_keys(vm: *mut Vm, table: Gc<Table>) -> bool {
     // SAFETY: the core's own machine.
     bits == flags::METATABLE
         && table.metatable().is_none_or(|metatable| unsafe {
-            (*vm).core.engine.has_no(metatable, Metamethod::Newindex)
+            (*vm).core.program.has_no(metatable, Metamethod::Newindex)
         })
 }
 

@@ -59,9 +59,9 @@ fn exit(call: &mut Call<'_>) -> Result<Next, Throw> {
         None => call.optional_integer(0, 0)?,
     };
     if call.get(1).is_truthy() {
-        call.engine().shut(status);
+        call.engine().shut(call.program(), status);
     } else {
-        call.engine().exit(status);
+        call.engine().exit_program(call.program(), status);
     }
     Err(Throw::Cancelled)
 }
