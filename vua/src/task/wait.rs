@@ -426,7 +426,11 @@ impl Core {
     /// since the last heartbeat, for the iteration that is running may spin until another has run. A loop that goes on stays one task's,
     /// and what it uses unshared.
     fn makes_way(&mut self) -> bool {
-        if self.engine.scheduler().has_injected() || !self.worker().is_empty() {
+        let limit = self.program.limit();
+        if self.engine.scheduler().has_injected()
+            || !self.worker().is_empty()
+            || limit.is_some_and(|limit| limit.has_waiting())
+        {
             self.latent = None;
             return true;
         }
