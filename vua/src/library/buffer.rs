@@ -187,6 +187,16 @@ pub(crate) fn unfilled(call: &mut Call<'_>, length: usize, slot: usize) -> Resul
     Ok(string)
 }
 
+/// Gives back a string that [`unfilled`] made and that nobody has used.
+///
+/// # Safety
+/// No slot of a frame and nothing else holds it any more.
+pub(crate) unsafe fn discard(heap: &LocalHeap, string: Gc<Str>) {
+    let bytes = size_of::<Str>() + string.len();
+    // SAFETY: the object came from the heap with this size; that nobody has heard of it, the caller says.
+    unsafe { heap.free(string.header_ptr(), bytes) };
+}
+
 /// Writes bytes into a string that [`unfilled`] made and that nobody has used yet.
 ///
 /// # Panics

@@ -1,13 +1,14 @@
 //! `string.gsub`.
 //!
 //! The result grows in a string under construction that a slot of the frame keeps alive, so what one step has made is there for the next, and
-//! a replacement by a function costs two copies of short texts and no memory of its own. A step that runs again from its start writes the same bytes to the
-//! same places: how far the text goes is noted in the frame only when a step ends.
+//! a replacement by a function costs two copies of short texts and no memory of its own. How far the text goes is noted in the frame when a step ends, and when
+//! one that wants memory is to run again: from the last match on, which then writes the same bytes to the same places.
 
 use super::access::{BYTES, Fetched, Pace};
-use super::buffer::{fill_at, long_string, unfilled};
+use super::buffer::{discard, fill_at, long_string, unfilled};
 use super::matching::{capture, captures, refuse, seek};
 use super::pattern::{Capture, MAX_CAPTURES, Matcher, Replacement, replacement};
+use super::table::kept;
 use crate::interp::native::{Call, Next, Throw};
 use crate::object::{Gc, Str};
 use crate::value::{Tag, Value};
@@ -31,13 +32,17 @@ const TEXT: usize = 10;
 const SCRATCH: usize = 11;
 /// What the call gave.
 const RESULT: usize = 12;
+/// What a table gave, while it is appended.
+const VALUE: usize = 13;
 /// The call's frame.
-const CALLEE: usize = 13;
+const CALLEE: usize = 14;
 
 /// A state: the call has been made, its result is at [`CALLEE`].
 const CALLED: u32 = 1;
 /// A state: the result is at [`RESULT`].
 const KEPT: u32 = 2;
+/// A state: the next match is looked for.
+const RESUMED: u32 = 3;
 
 /// The result, as far as this step has made it.
 struct Text {
@@ -77,7 +82,12 @@ impl Text {
                     copy(call, string, 0, &old.bytes()[..self.filled])?;
                 }
                 call.set(TEXT, string.value());
+                call.set(SCRATCH, Value::NIL);
                 self.string = Some(string);
+                if let Some(old) = old {
+                    // SAFETY: it was in slot `TEXT` alone.
+                    unsafe { discard(call.heap(), old) };
+                }
                 string
             }
         };
@@ -100,7 +110,51 @@ fn copy(call: &mut Call<'_>, string: Gc<Str>, at: usize, bytes: &[u8]) -> Result
     Ok(())
 }
 
-/// `gsub(s, pattern, repl [, n])`. In later states it goes on after the call of the replacement function, or of the `__index` of the replacement table.
+/// How far the replacing has come.
+#[derive(Clone, Copy)]
+struct Progress {
+    /// The subject before this is done.
+    done: usize,
+    count: i64,
+    changed: bool,
+    /// Where the last match ended.
+    last: Option<usize>,
+    /// How much of the text there is.
+    filled: usize,
+}
+
+impl Progress {
+    fn load(call: &Call<'_>) -> Progress {
+        let saved = |slot| call.slot(slot).as_integer().unwrap_or(0);
+        Progress {
+            done: saved(END) as usize,
+            count: saved(COUNT),
+            changed: call.slot(CHANGED).is_truthy(),
+            last: usize::try_from(saved(LAST)).ok(),
+            filled: saved(FILLED) as usize,
+        }
+    }
+
+    /// Keeps it in the frame, and where the match that is being replaced begins and ends.
+    fn save(self, call: &mut Call<'_>, (start, end): (usize, usize)) -> Result<(), Throw> {
+        for (slot, value) in [
+            (COUNT, self.count),
+            (START, start as i64),
+            (END, end as i64),
+            (LAST, self.last.map_or(-1, |last| last as i64)),
+            (FILLED, self.filled as i64),
+        ] {
+            // Lengths fit 47 bits, so no integer here needs memory.
+            let value = call.integer(value)?;
+            call.set(slot, value);
+        }
+        call.set(CHANGED, Value::boolean(self.changed));
+        Ok(())
+    }
+}
+
+/// `gsub(s, pattern, repl [, n])`. In later states it goes on after the call of the replacement function, or of the `__index` of the replacement table, or
+/// after memory was wanted.
 pub(super) fn gsub(call: &mut Call<'_>) -> Result<Next, Throw> {
     call.settle(4);
     let (subject, pattern) = (call.bytes_argument(0)?, call.bytes_argument(1)?);
@@ -120,25 +174,29 @@ pub(super) fn gsub(call: &mut Call<'_>) -> Result<Next, Throw> {
 
     let first = call.state() == 0;
     call.room(CALLEE + MAX_CAPTURES + 2)?;
-    let saved = |call: &Call<'_>, slot| call.slot(slot).as_integer().unwrap_or(0);
     let mut text = Text {
         string: None,
         filled: 0,
         expected: subject.len() + 16,
     };
-    let (mut done, mut count, mut changed, mut last) = (0, 0, false, None);
-    if !first {
-        done = saved(call, END) as usize;
-        count = saved(call, COUNT);
-        changed = call.slot(CHANGED).is_truthy();
-        text.filled = saved(call, FILLED) as usize;
+    let mut now = Progress {
+        done: 0,
+        count: 0,
+        changed: false,
+        last: None,
+        filled: 0,
+    };
+    if first {
+        call.set(TEXT, Value::NIL);
+    } else {
+        now = Progress::load(call);
+        text.filled = now.filled;
         text.string = call.slot(TEXT).as_str();
-        last = usize::try_from(saved(call, LAST)).ok();
     }
-    let mut matcher = Matcher::new(pattern, done, true);
+    let mut matcher = Matcher::new(pattern, now.done, true);
     let mut pace = Pace::default();
-    if !first {
-        let (start, end) = (saved(call, START) as usize, saved(call, END) as usize);
+    if matches!(call.state(), CALLED | KEPT) {
+        let (start, end) = (kept(call, START) as usize, kept(call, END) as usize);
         // Kept elsewhere, so that the step may run again after it has begun to prepare the next call.
         if call.state() == CALLED {
             let value = call.result(CALLEE);
@@ -146,71 +204,100 @@ pub(super) fn gsub(call: &mut Call<'_>) -> Result<Next, Throw> {
             call.advance(KEPT);
         }
         let value = call.slot(RESULT);
-        changed |= replace(call, &mut text, value, &subject[start..end])?;
-        last = Some(end);
-        if matcher.is_anchored() {
-            return finish(call, text, whole, &subject[done..], changed, count);
-        }
+        now.changed |= replace(call, &mut text, value, &subject[start..end])?;
+        now.last = Some(end);
+        now.filled = text.filled;
     }
-    while count < most {
+    // An anchored pattern matches once.
+    while now.count < most && !(matcher.is_anchored() && now.count > 0) {
         pace.step(call)?;
-        matcher.restart(done, last);
-        let Some((start, end)) = seek(call, &mut matcher, subject, pattern)? else {
+        matcher.restart(now.done, now.last);
+        let Some(matched) = seek(call, &mut matcher, subject, pattern)? else {
             break;
         };
-        text.append(call, &subject[done..start])?;
-        count += 1;
-        if let Some(template) = with.as_str() {
-            let template = template.bytes();
-            substitute(call, &mut text, template, &matcher, subject, (start, end))?;
-            changed = true;
-        } else {
-            let value = if let Some(table) = with.as_table() {
-                let captured = matcher
-                    .capture(0, start, end)
-                    .map_err(|e| refuse(call, e))?;
-                let key = capture(call, subject, captured, SCRATCH)?;
-                call.set(SCRATCH, key);
-                call.fetch(table.value(), key, CALLEE, CALLED)?
-            } else {
-                call.set(CALLEE, with);
-                let arguments = captures(call, &matcher, subject, (start, end), true, CALLEE + 2)?;
-                Fetched::Call(Next::Call {
-                    at: CALLEE,
-                    arguments,
-                    state: CALLED,
-                    protected: false,
-                })
-            };
-            match value {
-                Fetched::Value(value) => {
-                    changed |= replace(call, &mut text, value, &subject[start..end])?
-                }
-                Fetched::Call(next) => {
-                    let last = last.map_or(-1, |last| last as i64);
-                    for (slot, value) in [
-                        (COUNT, count),
-                        (START, start as i64),
-                        (END, end as i64),
-                        (LAST, last),
-                        (FILLED, text.filled as i64),
-                    ] {
-                        // Lengths fit 47 bits, so no integer here needs memory.
-                        let value = call.integer(value)?;
-                        call.set(slot, value);
-                    }
-                    call.set(CHANGED, Value::boolean(changed));
-                    return Ok(next);
+        match replace_match(call, &mut text, &matcher, subject, with, (now, matched)) {
+            Ok(Replaced::Done(changed)) => {
+                now = Progress {
+                    done: matched.1,
+                    count: now.count + 1,
+                    changed: now.changed | changed,
+                    last: Some(matched.1),
+                    filled: text.filled,
                 }
             }
-        }
-        done = end;
-        last = Some(end);
-        if matcher.is_anchored() {
-            break;
+            Ok(Replaced::Call(next)) => return Ok(next),
+            Err(throw) => return Err(resume_from(call, now, throw)),
         }
     }
-    finish(call, text, whole, &subject[done..], changed, count)
+    finish(call, text, whole, &subject[now.done..], now)
+        .map_err(|throw| resume_from(call, now, throw))
+}
+
+/// If memory is wanted, the step runs again from here, not from its start: what it has made so far needs not be made again.
+fn resume_from(call: &mut Call<'_>, now: Progress, throw: Throw) -> Throw {
+    if matches!(throw, Throw::NeedMemory(_)) {
+        if let Err(throw) = now.save(call, (now.done, now.done)) {
+            return throw;
+        }
+        call.advance(RESUMED);
+    }
+    throw
+}
+
+/// What became of a match.
+enum Replaced {
+    /// It is replaced; whether by another text.
+    Done(bool),
+    /// This is to be called for the replacement.
+    Call(Next),
+}
+
+/// Appends what is before a match and its replacement.
+fn replace_match(
+    call: &mut Call<'_>,
+    text: &mut Text,
+    matcher: &Matcher,
+    subject: &[u8],
+    with: Value,
+    (now, (start, end)): (Progress, (usize, usize)),
+) -> Result<Replaced, Throw> {
+    text.append(call, &subject[now.done..start])?;
+    if let Some(template) = with.as_str() {
+        substitute(call, text, template.bytes(), matcher, subject, (start, end))?;
+        return Ok(Replaced::Done(true));
+    }
+    let value = if let Some(table) = with.as_table() {
+        let captured = matcher
+            .capture(0, start, end)
+            .map_err(|e| refuse(call, e))?;
+        let key = capture(call, subject, captured, SCRATCH)?;
+        call.set(SCRATCH, key);
+        call.fetch(table.value(), key, CALLEE, CALLED)?
+    } else {
+        call.set(CALLEE, with);
+        let arguments = captures(call, matcher, subject, (start, end), true, CALLEE + 2)?;
+        Fetched::Call(Next::Call {
+            at: CALLEE,
+            arguments,
+            state: CALLED,
+            protected: false,
+        })
+    };
+    match value {
+        Fetched::Value(value) => {
+            call.set(VALUE, value);
+            replace(call, text, value, &subject[start..end]).map(Replaced::Done)
+        }
+        Fetched::Call(next) => {
+            let at_call = Progress {
+                count: now.count + 1,
+                filled: text.filled,
+                ..now
+            };
+            at_call.save(call, (start, end))?;
+            Ok(Replaced::Call(next))
+        }
+    }
 }
 
 fn finish(
@@ -218,10 +305,9 @@ fn finish(
     mut text: Text,
     whole: Value,
     rest: &[u8],
-    changed: bool,
-    count: i64,
+    now: Progress,
 ) -> Result<Next, Throw> {
-    let result = if changed {
+    let result = if now.changed {
         text.append(call, rest)?;
         match text.string {
             Some(string) if text.filled == string.len() => string.value(),
@@ -232,7 +318,7 @@ fn finish(
         whole
     };
     call.set(SCRATCH, result);
-    let count = call.integer(count)?;
+    let count = call.integer(now.count)?;
     call.set(RESULT, count);
     Ok(Next::Many {
         at: SCRATCH,
