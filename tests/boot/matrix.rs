@@ -102,7 +102,8 @@ fn qemu_version() -> Option<u32> {
 
 /// Why a row cannot be run here, if it cannot.
 fn skipped(row: &Row) -> Option<String> {
-    if row.start != Start::Direct && std::env::var_os("LIMINE_DIR").is_none() {
+    if row.start != Start::Direct && std::env::var_os("LIMINE_DIR").is_none_or(|dir| dir.is_empty())
+    {
         return Some("needs LIMINE_DIR".into());
     }
     let uefi = matches!(row.start, Start::Uefi | Start::UefiUsb);
