@@ -32,7 +32,7 @@ fn what_is_printed_and_typed_is_on_the_screen() {
         assert!(lines.contains(&"Viridis".to_owned()), "{lines:#?}");
         assert_eq!(read_line(&mut child), "what is your name?");
         assert_eq!(read_line(&mut child), "hello, Viridis");
-        person.press(&["ret"]);
+        person.press_last("ret");
         assert_eq!(wait(child).status, Some(0));
     }
 }
@@ -45,14 +45,15 @@ fn the_control_key_ends_input_and_cancels() {
     person.press(&["a", "ret", "b"]);
     person.wait_for("b");
     // The first ends the line, the second the input.
-    person.press(&["ctrl-d", "ctrl-d"]);
+    person.press(&["ctrl-d"]);
+    person.press_last("ctrl-d");
     let outcome = wait(child);
     assert_eq!(String::from_utf8_lossy(&outcome.success()), "a\nb");
 
     let folder = tempfile::tempdir().unwrap();
     let (mut child, mut person) = with_person(folder.path(), &["--smp", "2"], "cancelled");
     assert_eq!(read_line(&mut child), "ready");
-    person.press(&["ctrl-c"]);
+    person.press_last("ctrl-c");
     let outcome = wait(child);
     assert_eq!(outcome.status, Some(130), "{}", outcome.error);
 }
@@ -73,7 +74,7 @@ fn a_picture_has_the_screen_for_itself() {
         let expected = if drawn { [255, 0, 0] } else { [0; 3] };
         assert_eq!(pixel, expected, "at {x}, {y}");
     }
-    person.press(&["ret"]);
+    person.press_last("ret");
     assert_eq!(wait(child).status, Some(0));
 }
 
@@ -93,7 +94,7 @@ fn a_screenful_of_lines_ends_with_the_last() {
         .map(|line| format!("line    {line}"))
         .collect();
     assert_eq!(lines[..47], shown, "{lines:#?}");
-    person.press(&["ret"]);
+    person.press_last("ret");
     wait(child).success();
 }
 
@@ -159,7 +160,7 @@ fn a_pc_without_serial_ports_has_its_screen_and_keyboard() {
     person.press(&NAME);
     person.press(&["ret"]);
     person.wait_for("hello, Viridis");
-    person.press(&["ret"]);
+    person.press_last("ret");
     // It switches itself off.
     ended(&wait(child));
 

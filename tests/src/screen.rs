@@ -59,19 +59,31 @@ impl Person {
 
     /// Has a command executed, with these members of its arguments.
     fn execute(&mut self, command: &str, arguments: &str) {
+        assert!(
+            self.is_executed(command, arguments),
+            "QEMU ended at {command}"
+        );
+    }
+
+    /// The same; whether QEMU still answered.
+    fn is_executed(&mut self, command: &str, arguments: &str) -> bool {
         let request = format!("{{\"execute\":\"{command}\",\"arguments\":{{{arguments}}}}}\n");
-        self.stream
-            .get_mut()
-            .write_all(request.as_bytes())
-            .expect("QEMU reads what its monitor is told");
+        if self.stream.get_mut().write_all(request.as_bytes()).is_err() {
+            return false;
+        }
         loop {
             let mut line = String::new();
-            let read = self.stream.read_line(&mut line);
-            assert!(read.is_ok_and(|count| count > 0), "QEMU ended at {command}");
+            if !self
+                .stream
+                .read_line(&mut line)
+                .is_ok_and(|count| count > 0)
+            {
+                return false;
+            }
             assert!(!line.contains("\"error\""), "{command}: {line}");
             // The greeting and events come in between.
             if line.contains("\"return\"") {
-                return;
+                return true;
             }
         }
     }
@@ -79,17 +91,15 @@ impl Person {
     /// Presses keys one after another, by QEMU's names; those joined by `-` together.
     pub fn press(&mut self, keys: &[&str]) {
         for key in keys {
-            let together = key
-                .split('-')
-                .map(|key| format!("{{\"type\":\"qcode\",\"data\":\"{key}\"}}"));
-            let together = together.collect::<Vec<_>>().join(",");
+            self.execute("send-key", &pressed(key));
             // QEMU's keyboard keeps sixteen bytes, and loses what comes when they are full.
-            self.execute(
-                "send-key",
-                &format!("\"keys\":[{together}],\"hold-time\":20"),
-            );
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Presses a key at which the machine may end before QEMU has answered.
+    pub fn press_last(&mut self, key: &str) {
+        self.is_executed("send-key", &pressed(key));
     }
 
     /// What is on the screen.
@@ -176,4 +186,13 @@ impl Picture {
             .find(|&character| shows(character))
             .unwrap_or(' ')
     }
+}
+
+/// The arguments of QEMU's command for a key, or for those joined by `-`.
+fn pressed(key: &str) -> String {
+    let together = key
+        .split('-')
+        .map(|key| format!("{{\"type\":\"qcode\",\"data\":\"{key}\"}}"));
+    let together = together.collect::<Vec<_>>().join(",");
+    format!("\"keys\":[{together}],\"hold-time\":20")
 }
