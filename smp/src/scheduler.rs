@@ -69,7 +69,8 @@
 //! One sleeper keeps them: after S5 it swaps `keeper` from 0, fences, and parks no longer than the earliest deadline. Others park until they are chosen. Who adds a
 //! timer that is now the earliest fences and reads `keeper`: it unparks that core, which computes its deadline anew, or, if there is none, *wakes*: the
 //! core that is woken becomes the keeper when it sleeps again. A keeper that finds a task has left `keeper` before, and at X3 sees timers without a keeper.
-//! While no core sleeps there is no keeper: searches look at the clock, and so should the engine's heartbeat ([`Worker::fire_timers`]).
+//! While no core sleeps there is no keeper: searches look at the clock, and so should the engine's heartbeat ([`Worker::fire_timers`]). Every core that begins a task while there
+//! are timers ([`Scheduler::has_timers`]) must have one, and so must a core that adds a timer: the last keeper may have left its sleep for a task that never ends.
 //!
 //! ## Waiting for a handshake
 //!
@@ -331,6 +332,11 @@ impl<T: Handle> Scheduler<T> {
     /// Whether tasks are queued that no core has taken yet: a core that runs a task for long should give way.
     pub fn has_injected(&self) -> bool {
         !self.injector.is_empty()
+    }
+
+    /// Whether anything waits for a time. While no core sleeps, heartbeats have to look at the clock for it ([`Worker::fire_timers`]).
+    pub fn has_timers(&self) -> bool {
+        self.timers.earliest().is_some()
     }
 
     /// Queues `task` when `deadline` (in the platform's nanoseconds) has come; soon after it, when a core next looks at the clock. Takes a lock: not for

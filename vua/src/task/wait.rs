@@ -194,6 +194,7 @@ impl Vm {
         let core = &mut self.core;
         task.set_state(State::Running);
         core.task = Some(task);
+        core.make_way_in_time();
         if core.engine.collects_always() {
             core.engine.scheduler().safepoints().post(core.cpu, COLLECT);
         }
@@ -483,11 +484,20 @@ impl Core {
         }
     }
 
-    /// Asks for a heartbeat if tasks are queued that no core has taken: whoever queued one may have gone on, or run a task that never ends.
+    /// Asks for a heartbeat if there is something that a task of this core could keep waiting: queued tasks, whose spawner may run a task that never
+    /// ends, and timers, which nobody looks at but heartbeats when no core sleeps. Also where a task begins: the heartbeat that was asked for
+    /// with a timer or a spawn may have come between two tasks, and is over then.
+    #[inline]
     fn make_way_in_time(&mut self) {
+        if self.beating {
+            return;
+        }
+        let scheduler = self.engine.scheduler();
         let limit = self.program.limit();
-        if !self.beating
-            && (self.engine.scheduler().has_injected() || limit.is_some_and(|l| l.has_waiting()))
+        if scheduler.has_injected()
+            || scheduler.has_timers()
+            || !self.worker().is_empty()
+            || limit.is_some_and(|limit| limit.has_waiting())
         {
             self.beat();
         }
