@@ -4,10 +4,8 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-/// How long to wait for QEMU.
-const LIMIT: Duration = Duration::from_secs(900);
+use crate::socket::connect;
 
 /// A connection to a machine that waits in QEMU.
 pub struct Debugger {
@@ -33,17 +31,7 @@ impl Debugger {
     /// # Panics
     /// If it does not for longer than a test may take.
     pub fn connect(socket: &Path) -> Self {
-        let start = Instant::now();
-        let stream = loop {
-            match UnixStream::connect(socket) {
-                Ok(stream) => break stream,
-                Err(error) => assert!(start.elapsed() < LIMIT, "{error}"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        stream
-            .set_read_timeout(Some(LIMIT))
-            .expect("a socket takes a time limit");
+        let stream = connect(socket);
         let mut debugger = Self { stream };
         debugger.request("?");
         debugger

@@ -7,6 +7,7 @@
 
 pub mod gdb;
 pub mod screen;
+mod socket;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster};
 
-/// How long to wait for QEMU, and for what is to appear on the screen.
-const LIMIT: Duration = Duration::from_secs(900);
+use crate::socket::{LIMIT, connect};
 
 /// A connection to a machine's monitor.
 pub struct Person {
@@ -38,17 +37,7 @@ impl Person {
     /// # Panics
     /// If it does not for longer than a test may take.
     pub fn at(folder: &Path) -> Self {
-        let start = Instant::now();
-        let stream = loop {
-            match UnixStream::connect(folder.join("monitor")) {
-                Ok(stream) => break stream,
-                Err(error) => assert!(start.elapsed() < LIMIT, "{error}"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        stream
-            .set_read_timeout(Some(LIMIT))
-            .expect("a socket takes a time limit");
+        let stream = connect(&folder.join("monitor"));
         let mut person = Self {
             stream: BufReader::new(stream),
             picture: folder.join("screen.ppm"),
