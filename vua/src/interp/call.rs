@@ -34,6 +34,33 @@ pub(super) fn resumed() -> *const AtomicU32 {
 /// How many objects with `__call` a call goes through before it takes them for a cycle.
 const MAX_CALL_CHAIN: usize = 2000;
 
+/// Links the frame of a function in slot `at` of a native's frame, which called it and goes on with `state`; the frame's base.
+///
+/// # Safety
+/// The slots up to `at + 1` are in the stack, and the native has `count` arguments.
+#[inline(always)]
+pub(super) unsafe fn link_to_native(
+    base: *mut u64,
+    at: usize,
+    protected: bool,
+    state: u32,
+    count: usize,
+) -> *mut u64 {
+    let distance = at + 2;
+    // SAFETY: as the caller says.
+    unsafe {
+        let callee = base.add(distance);
+        *callee.sub(1) = Link::Native {
+            protected,
+            distance,
+            state,
+            count,
+        }
+        .encode();
+        callee
+    }
+}
+
 impl Core {
     /// Prepares to run the native in the frame at `base` again, with [`Core::step`].
     pub(crate) fn resume_native(&mut self, base: *mut u64) {
@@ -398,14 +425,7 @@ impl Core {
                     state,
                     protected,
                 }) => {
-                    let callee = base.add(at + 2);
-                    *callee.sub(1) = Link::Native {
-                        protected,
-                        distance: at + 2,
-                        state,
-                        count: step.count,
-                    }
-                    .encode();
+                    let callee = link_to_native(base, at, protected, state, step.count);
                     let result = self.enter_function(callee, arguments);
                     match result {
                         Err(Leave::Throw(throw)) if protected => {

@@ -296,14 +296,7 @@ unsafe fn run_step(
         }) = next
             && Value::has_tag_at(base.add(at), Tag::Function)
         {
-            let callee = base.add(at + 2);
-            *callee.sub(1) = Link::Native {
-                protected,
-                distance: at + 2,
-                state,
-                count: step.count,
-            }
-            .encode();
+            let callee = calls::link_to_native(base, at, protected, state, step.count);
             core.n = arguments;
             let closure: *const Closure = get(base, at).address().cast();
             return ((*closure).entry, callee);

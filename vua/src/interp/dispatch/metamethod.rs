@@ -11,9 +11,6 @@ use crate::interp::core_state::Step;
 use crate::interp::frame::Continuation;
 use crate::interp::operate::metamethod_of;
 
-/// How many tables an access follows before the slow path is asked.
-const CHAIN: usize = 16;
-
 /// Calls a function from the instruction before `pc`, above the frame: there is always room for that.
 macro_rules! call_metamethod {
     ($function:expr, [$($argument:expr),*], $then:expr, $pc:ident, $base:ident, $k:ident, $vm:ident) => {{

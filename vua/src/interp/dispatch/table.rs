@@ -11,8 +11,8 @@ use crate::engine::Metamethod;
 use crate::heap::{SLICE, is_public};
 use crate::table::Found;
 
-/// How many tables a field is looked for in before the slow path is asked.
-const CHAIN: usize = 16;
+/// How many tables a key is looked for in before the slow path is asked.
+pub(super) const CHAIN: usize = 16;
 
 /// The table in a register that is known to hold one.
 #[inline(always)]
