@@ -180,6 +180,12 @@ impl Gc<Table> {
         radix::find_at_once(dense.radix_edge(), x)
     }
 
+    /// Whether the table has a radix: no table has that was never shared.
+    #[inline(always)]
+    pub(crate) fn has_radix(self) -> bool {
+        !self.dense_block().radix_edge().is_null()
+    }
+
     /// The slot of an integer key in the radix of a shared table, if its leaf exists.
     #[inline(never)]
     pub(crate) fn radix_slot_of<'a>(self, key: u32) -> Option<&'a AtomicU64> {

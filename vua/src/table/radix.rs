@@ -79,6 +79,12 @@ impl Edge {
         Edge(AtomicPtr::new(null_mut()))
     }
 
+    /// Whether it leads nowhere: of a table that was never shared it does not.
+    #[inline(always)]
+    pub(super) fn is_null(&self) -> bool {
+        self.load().is_none()
+    }
+
     /// Acquire, so that the node is found initialised.
     #[inline(always)]
     fn load(&self) -> Option<Node> {

@@ -250,8 +250,10 @@ handlers! {
                 *base.add(a(ins)) = value;
                 next!(pc, base, k, vm)
             }
+        } else if table.has_radix() {
+            slow!(get_radix_searching, ins, pc, base, k, vm)
         }
-        slow!(get_radix_searching, ins, pc, base, k, vm)
+        slow!(get_element, ins, pc, base, k, vm)
     }
     #[inline(never)]
     get_radix_searching(ins, pc, base, k, vm) {
