@@ -87,8 +87,18 @@ impl<'c> Compiler<'c> {
     }
 
     fn call_statement(&mut self, call: ExprId) -> Coded<()> {
-        let e = self.expression(call)?;
-        self.set_values(&e, Some(0))
+        let mut e = self.expression(call)?;
+        if e.is_open() {
+            return self.set_values(&e, Some(0));
+        }
+        // What only looks like a call, a conversion or a new struct: computed for its errors, into a register that is free again.
+        if e.raw().is_some() {
+            let register = self.any_raw(&mut e)?;
+            self.release_raw(register);
+        } else if e.literal().is_none() {
+            self.any_register(&mut e)?;
+        }
+        Ok(())
     }
 
     /// The variable that names a struct's type, which is a constant of the chunk.
