@@ -18,12 +18,16 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// Four cores with at most `bytes` of memory, for as long as the test runs. Whoever parks comes back at once.
+    pub(crate) fn platform(bytes: usize) -> &'static Memory {
+        Box::leak(Box::new(Memory {
+            left: AtomicUsize::new(bytes),
+        }))
+    }
+
     /// A heap on at most `bytes` of memory, for as long as the test runs.
     pub(crate) fn heap(bytes: usize) -> &'static Heap {
-        let platform: &'static Memory = Box::leak(Box::new(Memory {
-            left: AtomicUsize::new(bytes),
-        }));
-        Box::leak(Box::new(Heap::new(platform)))
+        Box::leak(Box::new(Heap::new(Memory::platform(bytes))))
     }
 }
 

@@ -135,21 +135,31 @@ impl Core {
         }
     }
 
-    /// Collects, or waits for the collection that another core begins at the same moment. A safepoint: everything alive is in frames or other roots.
+    /// Collects, or waits for the collection that another core begins at the same moment. When it returns, one has begun after the call. A safepoint: everything
+    /// alive is in frames or other roots.
+    ///
+    /// Whoever stops the world first may do so for something else ([a look for a deadlock](crate::task::run)): then it is this core's turn after that.
     #[cold]
     pub(crate) fn collect(&self) {
         let engine = self.engine;
         let safepoints = engine.scheduler().safepoints();
         let asked = engine.platform().now();
-        if safepoints.stop_begin(self.cpu) {
-            safepoints.stop_wait(self.cpu);
-            // SAFETY: the world is stopped.
-            let finish = unsafe { engine.heap().collect(engine, self.cpu, asked) };
-            safepoints.resume(self.cpu);
-            finish.finish();
-            engine.finalize_due(self.cpu);
-        } else {
+        // This core runs, so no collection is going on.
+        let before = engine.heap().collections();
+        loop {
+            if safepoints.stop_begin(self.cpu) {
+                safepoints.stop_wait(self.cpu);
+                // SAFETY: the world is stopped.
+                let finish = unsafe { engine.heap().collect(engine, self.cpu, asked) };
+                safepoints.resume(self.cpu);
+                finish.finish();
+                engine.finalize_due(self.cpu);
+                break;
+            }
             self.worker().stop_hold();
+            if engine.heap().collections() != before {
+                break;
+            }
         }
         if self.observer.is_some() {
             self.note(Event::Collection, asked);
@@ -479,3 +489,7 @@ impl Mutators for Engine {
             && task.program().is_alive()
     }
 }
+
+#[cfg(test)]
+#[path = "roots_tests.rs"]
+mod tests;
