@@ -99,6 +99,8 @@ pub mod flags {
     pub const GROWING: u8 = 16;
     /// The table has a finalizer that has not been called. It is shared.
     pub const FINALIZE: u8 = 32;
+    /// The object is frozen, and so is all that `freeze` reaches from it.
+    pub const DEEP: u8 = 64;
 }
 
 /// The first eight bytes of every object.

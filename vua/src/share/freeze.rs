@@ -7,6 +7,9 @@
 //! through all of it again: whatever was stored meanwhile is found now. If that finds objects that are not marked, it is done once more, until nothing is
 //! new. Then everything reached is marked, and none of it has changed since it was last looked through.
 //!
+//! *Done* is a mark of its own, which all that was found gets at the end: that an object is frozen does not say that what it refers to is, for another task may be
+//! in the middle of freezing it, or may have been cancelled there. So whatever is frozen and not done is looked through again, by each task that comes to it.
+//!
 //! A growth that had begun goes on, since it does not change what a table holds; it is waited for before the table is looked through, and none begins in a
 //! frozen table.
 
@@ -21,7 +24,7 @@ use crate::table;
 use crate::task::WaitFor;
 use crate::value::{Tag, Value};
 
-// Slots behind the argument: the objects found, how many, which is looked through, and from where on.
+// Slots behind the argument: the objects found, in order, and for each the negative of its address as a key; how many, which is looked through, and from where on.
 const FOUND: usize = 1;
 const COUNT: usize = 2;
 const AT: usize = 3;
@@ -30,6 +33,10 @@ const FROM: usize = 4;
 const BEFORE: usize = 5;
 
 const SCAN: u32 = 1;
+const FINISH: u32 = 2;
+
+/// How many objects are marked as done between two polls.
+const FINISHED_AT_ONCE: i64 = 4095;
 
 /// How many references of an array or struct are looked at between two polls.
 const SLICE: usize = 2048;
@@ -71,7 +78,7 @@ fn freeze(call: &mut Call<'_>) -> Result<Next, Throw> {
         for (slot, value) in [(COUNT, 0), (AT, 1), (FROM, 1), (BEFORE, -1)] {
             call.set(slot, Value::small(value));
         }
-        if is_marked(object, flags::FROZEN) {
+        if is_marked(object, flags::DEEP) {
             return Ok(Next::One(call.slot(0)));
         }
         add(call, object)?;
@@ -82,6 +89,18 @@ fn freeze(call: &mut Call<'_>) -> Result<Next, Throw> {
             return Ok(Next::Nothing);
         };
         let (count, at) = (number(call, COUNT), number(call, AT));
+        if call.state() == FINISH {
+            let to = count.min(at + FINISHED_AT_ONCE);
+            for header in (at..=to).filter_map(|i| header(found.get_int(i))) {
+                header.set_flags(flags::DEEP);
+            }
+            if to == count {
+                return Ok(Next::One(call.slot(0)));
+            }
+            keep(call, AT, to + 1)?;
+            call.poll()?;
+            continue;
+        }
         if at > count {
             let shared = (1..=count).any(|i| is_marked(found.get_int(i), flags::SHARED));
             if !shared || number(call, BEFORE) == count {
@@ -91,7 +110,9 @@ fn freeze(call: &mut Call<'_>) -> Result<Next, Throw> {
                         races.forget(object.as_ptr() as usize);
                     }
                 });
-                return Ok(Next::One(call.slot(0)));
+                keep(call, AT, 1)?;
+                call.advance(FINISH);
+                continue;
             }
             keep(call, BEFORE, count)?;
             keep(call, AT, 1)?;
@@ -116,15 +137,21 @@ fn keep(call: &mut Call<'_>, slot: usize, number: i64) -> Result<(), Throw> {
     Ok(())
 }
 
+/// The key under which an object that was found is known.
+fn key(object: Value) -> Option<Value> {
+    Value::inline_integer(-(object.object()?.as_ptr() as i64))
+}
+
 /// Marks an object and notes it among those found.
 fn add(call: &mut Call<'_>, object: Value) -> Result<(), Throw> {
     let count = number(call, COUNT) + 1;
-    let (key, list) = (call.integer(count)?, call.slot(FOUND));
-    if let Some(list) = list.as_table() {
-        // The list is this task's own, so the store waits for nobody.
-        call.store(list, key, object)?;
+    let place = call.integer(count)?;
+    if let (Some(list), Some(key)) = (call.slot(FOUND).as_table(), key(object)) {
+        // The list is this task's own, so the stores wait for nobody. The first is made again if there is no memory for the second.
+        call.store(list, place, object)?;
+        call.store(list, key, place)?;
     }
-    call.set(COUNT, key);
+    call.set(COUNT, place);
     if let Some(header) = header(object) {
         header.set_flags(flags::FROZEN);
     }
@@ -161,9 +188,17 @@ fn look_through(call: &mut Call<'_>, object: Value) -> Result<(), Throw> {
         }
         let mut next = None;
         let from = number(call, FROM) as usize;
+        let list = call.slot(FOUND).as_table();
+        let is_found = |child| {
+            let known = list.zip(key(child)).map(|(list, key)| list.get(key));
+            known.is_some_and(|place| !place.is_nil())
+        };
         // Position 0 is the metatable, or the type, which stays as it is.
         let rest = children(object, from, &mut |value| match owner(value) {
-            Some(child) if !is_marked(child, flags::FROZEN) => {
+            Some(child)
+                if !is_marked(child, flags::FROZEN)
+                    || !is_marked(child, flags::DEEP) && !is_found(child) =>
+            {
                 next = Some(child);
                 Visit::StopAfter
             }
