@@ -8,6 +8,9 @@
 //! No wake-up is lost: a task that was woken tries before anything else, and if it fails, then because another has what it wants and will wake the next.
 //! Barriers and conditions differ: what ends these waits is that they were woken.
 //!
+//! Permits of a semaphore need not be given back by who took them, and tasks want more or fewer. So whoever releases some wakes all tasks, the longest waiting first, that the
+//! permits which are left suffice for; and a task that was woken, fails and waits again does so too, for it may have been woken in place of one that wants fewer.
+//!
 //! *Who holds what* is known: a task has a list of the objects it holds, so that a task that ends gives them back, which is an error if it ended by itself.
 
 use alloc::boxed::Box;
@@ -25,6 +28,7 @@ use crate::library::Builder;
 use crate::object::{Gc, Object};
 use crate::race::Part;
 use crate::task::join::deadline;
+use crate::task::suspend::Claim;
 use crate::task::{SpinLocked, State, Task, WaitFor, WaitList, Woken};
 use crate::value::{Tag, Value};
 
@@ -192,8 +196,13 @@ impl Gc<Monitor> {
                     }
                 }
             }
+            task.fields().wants.set(want);
             fields.waiters.push(task, &locked);
+            if matches!(want, Want::Permits(_)) {
+                self.wake_for_permits(&locked, &mut woken);
+            }
         }
+        ready(engine, woken);
         if let Want::Signal(_) = want
             && let Some(mutex) = NonNull::new(fields.mutex.get())
         {
@@ -247,17 +256,41 @@ impl Gc<Monitor> {
         while ended < count
             && let Some(task) = fields.waiters.pop(locked)
         {
-            if let Some(WaitFor::Monitor(_, Want::Hold)) = task.fields().wait.get() {
+            if task.fields().wants.get() == Want::Hold {
                 fields.writers.set(fields.writers.get() - 1);
             }
-            match task.try_claim(Woken::Event) {
-                crate::task::suspend::Claim::Lost => continue,
-                crate::task::suspend::Claim::Arming => {}
-                crate::task::suspend::Claim::Suspended => woken.push(task),
+            if end_wait(task, woken) {
+                ended += 1;
             }
-            ended += 1;
         }
         ended
+    }
+
+    /// Takes off the list of a semaphore the tasks for whose wishes the permits suffice, and ends their waits.
+    fn wake_for_permits(self, locked: &SpinLocked<'_>, woken: &mut Vec<Gc<Task>>) {
+        let mut left = self.fields().count.get();
+        if left == 0 {
+            return;
+        }
+        self.fields()
+            .waiters
+            .take(locked, |task| match task.fields().wants.get() {
+                Want::Permits(n) if n <= left => {
+                    if end_wait(task, woken) {
+                        left -= n;
+                    }
+                    true
+                }
+                _ => false,
+            });
+    }
+
+    /// The running task has given up a condition's mutex to wait for a signal, and cannot wait: it holds the mutex, as before.
+    pub(crate) fn hold_on(self, task: Gc<Task>) {
+        if let Some(mutex) = NonNull::new(self.fields().mutex.get()) {
+            // SAFETY: a condition's mutex lives with it.
+            note_held(task, unsafe { Gc::from_ptr(mutex) }, false);
+        }
     }
 
     /// Makes it free, by who holds it alone or reads, and wakes who may have it now.
@@ -279,6 +312,16 @@ impl Gc<Monitor> {
         }
         ready(engine, woken);
     }
+}
+
+/// Ends the wait of a task that was taken off a list. Whether this did, and not its time limit or its cancellation before.
+fn end_wait(task: Gc<Task>, woken: &mut Vec<Gc<Task>>) -> bool {
+    match task.try_claim(Woken::Event) {
+        Claim::Lost => return false,
+        Claim::Arming => {}
+        Claim::Suspended => woken.push(task),
+    }
+    true
 }
 
 fn ready(engine: &Engine, tasks: Vec<Gc<Task>>) {
@@ -615,7 +658,7 @@ fn release_permits(call: &mut Call<'_>) -> Result<Next, Throw> {
             return Err(call.argument_error(1, "too many permits"));
         };
         count.set(sum);
-        monitor.wake(n as usize, &locked, &mut woken);
+        monitor.wake_for_permits(&locked, &mut woken);
     }
     ready(call.engine(), woken);
     Ok(Next::Nothing)
@@ -716,13 +759,14 @@ fn wait_barrier(call: &mut Call<'_>) -> Result<Next, Throw> {
         call.core.note_acquire(monitor, Want::Arrive);
         return Ok(Next::Nothing);
     }
-    let fields = monitor.fields();
-    let (address, last) = (
-        monitor.as_ptr() as usize,
-        fields.count.get() + 1 == fields.size.get(),
-    );
-    call.core
-        .race_watch(|races, task| races.arrived(task, address, last));
+    call.core.race_watch(|races, task| {
+        let fields = monitor.fields();
+        let last = {
+            let _locked = SpinLocked::new(monitor.header());
+            fields.count.get() + 1 == fields.size.get()
+        };
+        races.arrived(task, monitor.as_ptr() as usize, last);
+    });
     Ok(Next::Wait {
         until: WaitFor::Monitor(monitor, Want::Arrive),
         state: 1,
@@ -800,3 +844,7 @@ pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
     builder.set_methods(Kind::Other, BARRIER, "barrier", methods)?;
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "monitor_tests.rs"]
+mod tests;

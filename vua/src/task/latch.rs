@@ -1,16 +1,15 @@
 //! Groups of tasks that are waited for together: the pieces of a `parallel for` that was split, or the tasks of a scope.
 //!
-//! Everything here changes under the lock byte in the latch's header. `pending` counts the tasks that have not ended; the one task that waits
-//! for them is suspended before it names itself in `waiter`, and whoever brings the count to zero takes it from there. `pending` is also read without
-//! the lock, acquire, and stored with release: what the tasks wrote is visible to who sees zero.
+//! Everything here changes under the lock byte in the latch's header. `pending` counts the tasks that have not ended; a task that waits
+//! for them is suspended before it enters `waiters`, and whoever brings the count to zero empties that list. A loop has one task that waits; of a scope, which programs may
+//! hand around, there may be several. `pending` is also read without the lock, acquire, and stored with release: what the tasks wrote is visible to who sees zero.
 //!
 //! The error that is kept is that of the earliest iteration, or of the task spawned earliest, that failed. The first failure cancels the others.
 
 use core::cell::Cell;
-use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::list::{List, Peers};
+use super::list::{List, Peers, WaitList};
 use super::{SpinLocked, Task, Woken};
 use crate::engine::Engine;
 use crate::heap::{Header, Kind, LocalHeap, NeedMemory, flags};
@@ -25,7 +24,7 @@ pub(super) const SCOPE: u8 = 1;
 pub struct Latch {
     header: Header,
     pending: AtomicUsize,
-    waiter: Cell<*mut Task>,
+    waiters: WaitList,
     members: List<Peers>,
     /// How many tasks it has had.
     made: Cell<u64>,
@@ -120,36 +119,36 @@ impl Gc<Latch> {
             .store(latch.pending.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// A task of the group has ended. Gives the task that waits for the group, if this was the last and its wait has ended by this.
-    pub(crate) fn remove(self, task: Gc<Task>) -> Option<Gc<Task>> {
+    /// A task of the group has ended. If it was the last, calls `wake` with each task that waited for the group, and whose wait this has ended.
+    pub(crate) fn remove(self, task: Gc<Task>, mut wake: impl FnMut(Gc<Task>)) {
         let locked = SpinLocked::new(self.header());
         let latch = self.fields();
         latch.members.remove(task, &locked);
         let left = latch.pending.load(Ordering::Relaxed) - 1;
         latch.pending.store(left, Ordering::Release);
-        if left > 0 {
-            return None;
+        while left == 0
+            && let Some(waiter) = latch.waiters.pop(&locked)
+        {
+            if waiter.claim(Woken::Event) {
+                wake(waiter);
+            }
         }
-        // SAFETY: null, or the task that waits.
-        let waiter: Gc<Task> =
-            unsafe { Gc::from_ptr(NonNull::new(latch.waiter.replace(null_mut()))?) };
-        waiter.claim(Woken::Event).then_some(waiter)
     }
 
-    /// The task that begins to wait for all of the group; `false` if there is none left.
+    /// A task that begins to wait for all of the group; `false` if there is none left.
     pub(crate) fn add_waiter(self, task: Gc<Task>) -> bool {
-        let _locked = SpinLocked::new(self.header());
+        let locked = SpinLocked::new(self.header());
         if self.is_done() {
             return false;
         }
-        self.fields().waiter.set(task.as_ptr());
+        self.fields().waiters.push(task, &locked);
         true
     }
 
-    /// The task that waited does so no more.
-    pub(crate) fn remove_waiter(self) {
-        let _locked = SpinLocked::new(self.header());
-        self.fields().waiter.set(null_mut());
+    /// A task that waited does so no more.
+    pub(crate) fn remove_waiter(self, task: Gc<Task>) {
+        let locked = SpinLocked::new(self.header());
+        self.fields().waiters.remove(task, &locked);
     }
 
     /// Whether all tasks have ended.
@@ -178,16 +177,11 @@ impl Gc<Latch> {
         }
     }
 
-    /// Calls `visit` with what it refers to. In the collector's pause.
+    /// Calls `visit` with what it refers to; tasks that wait for it live in any case. In the collector's pause.
     pub(crate) fn each_value(self, mut visit: impl FnMut(Value)) {
         let latch = self.fields();
         visit(latch.index.get());
         visit(latch.error.get());
-        if let Some(waiter) = NonNull::new(latch.waiter.get()) {
-            // SAFETY: the task that waits, which lives until it has gone on.
-            let waiter: Gc<Task> = unsafe { Gc::from_ptr(waiter) };
-            visit(waiter.value());
-        }
     }
 
     /// Cancels all tasks of the group; those of a loop begin no further iteration.

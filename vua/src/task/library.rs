@@ -98,6 +98,10 @@ pub(super) fn start_task(
     }
     if let Some(group) = group {
         group.add(task);
+        // It may have failed while the arguments were published, and cancelled those that it had.
+        if group.has_failed() {
+            core.engine.cancel_task(task);
+        }
     }
     if let Some(paths) = &mut core.meter.paths {
         paths.spawned(task, core.meter.executed);

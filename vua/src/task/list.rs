@@ -161,6 +161,19 @@ impl<T: Through> List<T> {
         true
     }
 
+    /// Takes off the tasks for which `takes` holds, which is asked from the first to the last.
+    pub(crate) fn take(&self, locked: &SpinLocked<'_>, mut takes: impl FnMut(Gc<Task>) -> bool) {
+        let mut at = self.first.get();
+        while let Some(task) = NonNull::new(at) {
+            // SAFETY: as in `first`.
+            let task: Gc<Task> = unsafe { Gc::from_ptr(task) };
+            at = T::links(task.fields()).next.get();
+            if takes(task) {
+                self.remove(task, locked);
+            }
+        }
+    }
+
     /// Calls `visit` with each task, in order. It takes none off.
     pub(crate) fn each(&self, _locked: &SpinLocked<'_>, visit: impl FnMut(Gc<Task>)) {
         self.walk(visit);

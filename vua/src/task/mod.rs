@@ -144,6 +144,8 @@ pub struct Task {
     pub(crate) held: Cell<*mut HeldList>,
     /// What it waits for.
     pub(crate) wait: Cell<Option<WaitFor>>,
+    /// What it wants of the monitor on whose list it is; used under the monitor's lock, and so also by who takes it off while its core ends its wait.
+    pub(crate) wants: Cell<Want>,
     /// The timer that ends its wait.
     pub(crate) timer: Cell<Option<TimerKey>>,
     /// First slot of its stack.
@@ -224,6 +226,7 @@ impl Task {
             (*task).cause.set((Value::NIL, Value::NIL));
             (*task).home.set(list::NOWHERE);
             (*task).wait.set(None);
+            (*task).wants.set(Want::Hold);
             (*task).timer.set(None);
             (*task).spawned_at.set((Value::NIL, core::ptr::null()));
             *stack = function.to_bits();

@@ -6,13 +6,18 @@
 
 use super::latch::SCOPE;
 use super::library::start;
-use super::{Latch, WaitFor};
+use super::{Latch, WaitFor, Woken};
 use crate::heap::{Kind, NeedMemory};
 use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
 use crate::object::Gc;
 use crate::race::Part;
 use crate::value::Value;
+
+/// State of what waits for a scope.
+const WAITING: u32 = 1;
+/// State of a scope's end whose task was cancelled meanwhile.
+const UNWINDING: u32 = 2;
 
 /// Defines the methods.
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
@@ -70,11 +75,19 @@ fn note_end(call: &Call<'_>, scope: Gc<Latch>) {
         .race_watch(|races, by| races.left_scope(by, scope.as_ptr() as usize));
 }
 
+/// The running task was cancelled while it waited for the scope, and goes on with the native that waits.
+fn was_cancelled(call: &Call<'_>) -> bool {
+    call.state() == WAITING && call.core.woken == Woken::Cancel
+}
+
 fn finish(call: &Call<'_>, scope: Gc<Latch>) -> Result<Next, Throw> {
+    if was_cancelled(call) {
+        return Err(Throw::Cancelled);
+    }
     if !scope.is_done() {
         return Ok(Next::Wait {
             until: WaitFor::Latch(scope),
-            state: 1,
+            state: WAITING,
         });
     }
     scope.observe();
@@ -101,8 +114,26 @@ fn failed(call: &mut Call<'_>) -> Result<Next, Throw> {
 }
 
 /// The end of the block; the second argument is the error by which it is left.
+///
+/// If the task is cancelled while it waits here, so are those of the scope, and it goes on unwinding when they have ended: nothing would close the scope again.
 fn close(call: &mut Call<'_>) -> Result<Next, Throw> {
     let scope = scope_argument(call)?;
+    let cancelled = was_cancelled(call);
+    if cancelled {
+        call.core.race_release(scope.as_ptr() as usize, Part::Whole);
+        scope.cancel(call.engine());
+    }
+    if cancelled || call.state() == UNWINDING {
+        if !scope.is_done() {
+            return Ok(Next::Wait {
+                until: WaitFor::Latch(scope),
+                state: UNWINDING,
+            });
+        }
+        scope.observe();
+        note_end(call, scope);
+        return Err(Throw::Cancelled);
+    }
     if call.state() == 0 {
         if call.get(1).is_nil() {
             call.set(1, Value::NIL);
@@ -117,7 +148,7 @@ fn close(call: &mut Call<'_>) -> Result<Next, Throw> {
     if !scope.is_done() {
         return Ok(Next::Wait {
             until: WaitFor::Latch(scope),
-            state: 1,
+            state: WAITING,
         });
     }
     // The error that left the block goes on; those of its tasks were its consequence, or came too late.

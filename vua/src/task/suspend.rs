@@ -64,12 +64,12 @@ impl Gc<Task> {
     }
 
     /// The task begins to wait: from here on it can be claimed.
-    fn arm(self) {
+    pub(crate) fn arm(self) {
         self.fields().wake.store(ARMING, Ordering::Release);
     }
 
     /// The task is on all lists: it is suspended now, unless its wait has ended.
-    fn settle(self) -> bool {
+    pub(crate) fn settle(self) -> bool {
         self.fields()
             .wake
             .compare_exchange(ARMING, WAITING, Ordering::SeqCst, Ordering::Acquire)
@@ -179,7 +179,7 @@ impl Core {
         if woken != Woken::Event {
             match wait {
                 WaitFor::Task(other) | WaitFor::TaskUntil(other, _) => other.remove_waiter(task),
-                WaitFor::Latch(latch) => latch.remove_waiter(),
+                WaitFor::Latch(latch) => latch.remove_waiter(task),
                 WaitFor::Monitor(monitor, want) => monitor.leave(self.engine, task, want),
                 WaitFor::Queue(queue, end, _) => queue.leave(task, end),
                 WaitFor::Program(program, _) => program.fields().remove_watcher(),

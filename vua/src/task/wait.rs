@@ -237,8 +237,8 @@ impl Vm {
                         latch.fields().owner_cancelled.set(true);
                         latch.cancel(core.engine);
                     }
-                    // The mutex is taken again first; the condition's native goes on unwinding.
-                    WaitFor::Monitor(_, Want::Signal(_)) => {
+                    // The mutex is taken again first, and a scope that is being left ends first; the native that waits goes on unwinding.
+                    WaitFor::Monitor(_, Want::Signal(_)) | WaitFor::Latch(_) => {
                         task.begin_unwinding();
                         core.woken = Woken::Cancel;
                     }
@@ -528,8 +528,11 @@ impl Core {
             return Ok(());
         }
         let flow = self.give_away();
-        if flow.is_err() {
-            self.wait = None;
+        if flow.is_err()
+            && let Some(WaitFor::Monitor(condition, Want::Signal(_))) = self.wait.take()
+            && let Some(task) = self.task
+        {
+            condition.hold_on(task);
         }
         flow
     }
@@ -643,11 +646,11 @@ impl Core {
                 });
             }
         }
-        if let Some(waiter) = latch.and_then(|latch| latch.remove(task)) {
-            match next {
+        if let Some(latch) = latch {
+            latch.remove(task, |waiter| match next {
                 None => next = Some(waiter),
                 Some(_) => self.make_ready(waiter),
-            }
+            });
         }
         let program = self.program;
         program.count_end(self.cpu);
