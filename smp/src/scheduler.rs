@@ -527,6 +527,20 @@ impl<'s, T: Handle> Worker<'s, T> {
         Some(unsafe { T::from_raw(word) })
     }
 
+    /// Takes `task` if it is the one spawned last on this core and was not stolen: whether it was taken.
+    #[inline]
+    pub fn pop_if(&self, task: T) -> bool
+    where
+        T: Copy,
+    {
+        // SAFETY: as in `spawn`.
+        let taken = unsafe { self.core.deque.pop_if(task.into_raw()) };
+        if taken {
+            self.core.stats.tasks.add(1);
+        }
+        taken
+    }
+
     /// Whether this core's own deque holds nothing. Exact, but for what others steal meanwhile.
     #[inline]
     pub fn is_empty(&self) -> bool {

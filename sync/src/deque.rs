@@ -194,6 +194,22 @@ impl Deque {
         word
     }
 
+    /// Takes the word that was pushed last if it is `word`: whether it was. As [`pop`](Self::pop), and without a fence if it is another.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push).
+    #[inline]
+    pub unsafe fn pop_if(&self, word: NonZeroUsize) -> bool {
+        let bottom = self.owner.bottom.load(Ordering::Relaxed) - 1;
+        if bottom < self.owner.top_seen.get() {
+            return false;
+        }
+        // SAFETY: as in `push`. Only the owner writes slots, so this one holds what was pushed last, even if it has been stolen since.
+        let ring = unsafe { &*self.owner.ring.load(Ordering::Relaxed) };
+        // SAFETY: the caller is the owner.
+        ring.slot(bottom).load(Ordering::Relaxed) == word.get() && unsafe { self.pop() }.is_some()
+    }
+
     /// Takes the oldest word. Callable by anyone, from any context; never waits and never allocates. An acquire of what its
     /// pusher wrote before.
     #[inline]

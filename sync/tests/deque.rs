@@ -46,6 +46,25 @@ fn the_owner_gets_the_newest_and_a_thief_the_oldest() {
 }
 
 #[test]
+fn a_known_word_is_taken_only_if_it_was_pushed_last() {
+    let deque = Deque::with_capacity(2);
+    // SAFETY: this thread owns the deque.
+    let pop_if = |n| unsafe { deque.pop_if(word(n)) };
+    assert!(!pop_if(1));
+    (1..=3).for_each(|n| push(&deque, n));
+    assert!(!pop_if(1));
+    assert!(pop_if(3));
+    assert!(!pop_if(3));
+    assert_eq!(deque.len(), 2);
+    assert_eq!(deque.steal(), Steal::Success(word(1)));
+    assert_eq!(deque.steal(), Steal::Success(word(2)));
+    assert!(!pop_if(2), "stolen, though its slot still holds it");
+    push(&deque, 4);
+    assert!(pop_if(4));
+    assert!(deque.is_empty());
+}
+
+#[test]
 fn it_agrees_with_a_plain_queue_on_a_long_mixed_run() {
     let deque = Deque::with_capacity(2);
     let mut model = VecDeque::new();

@@ -53,6 +53,13 @@ impl Shared {
         unsafe { self.deque.pop() }.map(|word| self.took(word))
     }
 
+    /// Takes `n` if it was pushed last.
+    fn pop_if(&self, n: usize) -> Option<usize> {
+        let word = NonZeroUsize::new(n).unwrap();
+        // SAFETY: as in `push`.
+        unsafe { self.deque.pop_if(word) }.then(|| self.took(word))
+    }
+
     /// One attempt.
     fn steal(&self) -> Option<usize> {
         match self.deque.steal() {
@@ -115,6 +122,21 @@ fn a_pop_against_two_steals_for_two_items() {
         shared.push(1);
         shared.push(2);
         shared.pop().into_iter().collect()
+    });
+}
+
+#[test]
+fn pops_of_known_words_against_two_steals() {
+    check(2, 1, 2, 1, |shared| {
+        shared.push(1);
+        shared.pop_if(1).into_iter().collect()
+    });
+    check(2, 2, 2, 1, |shared| {
+        shared.push(1);
+        shared.push(2);
+        // What was taken or stolen is not found again, though its slot still holds it.
+        let taken = [shared.pop_if(2), shared.pop_if(2), shared.pop_if(1)];
+        taken.into_iter().flatten().collect()
     });
 }
 

@@ -54,6 +54,12 @@ impl Program {
                 None => None,
             };
         }
+        self.object_metatable(value)
+    }
+
+    /// The metatable of an object of the engine's own, such as a task; `None` of a file, which has one of its own.
+    #[inline(always)]
+    pub(crate) fn object_metatable(&self, value: Value) -> Option<Gc<Table>> {
         let object = value.object()?;
         // SAFETY: a value's object lives.
         let (kind, extra) = unsafe {

@@ -448,6 +448,18 @@ impl Core {
                     self.switch_to_close(coroutine, Step { state, ..step })
                 }
                 Ok(Next::Yield { state }) => self.switch_from(Step { state, ..step }),
+                Ok(Next::RunInPlace { task, state }) => {
+                    self.run_in_place(
+                        task,
+                        Step {
+                            state,
+                            results: 0,
+                            failed: false,
+                            ..step
+                        },
+                    );
+                    Ok(())
+                }
                 Ok(Next::Wait { until, state }) => {
                     self.step = Step {
                         count: step.count,

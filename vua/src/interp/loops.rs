@@ -185,6 +185,9 @@ pub(super) fn prepare_parallel(vm: &mut Vm, ins: u32) -> Flow {
             Range::Empty => core.pc = core.pc.offset(signed_d(ins)),
             Range::Runs(start, limit, step) => {
                 core.note_parallel_loop();
+                if let Some(task) = core.task {
+                    task.note_loop();
+                }
                 put(base, 2, start);
                 put(base, 3, limit);
                 put(base, 4, step);
@@ -299,6 +302,7 @@ impl Core {
                 None,
             )?;
             latch.add(task);
+            task.note_loop();
             put(base, 1, last);
             if let Some(paths) = &mut self.meter.paths {
                 let frame = (base as usize - self.stack as usize) / 8;
@@ -318,8 +322,25 @@ impl Core {
         Some((base as usize, unsafe { get(base, 0) }.to_bits()))
     }
 
+    /// Whether there is such a loop, when a native's step is running.
+    pub(crate) fn has_latent_loop_below(&mut self) -> bool {
+        if !self.task.is_some_and(Gc::has_had_loop) {
+            return false;
+        }
+        // The walk begins at a frame whose instruction can be looked at.
+        let pc = self.pc;
+        self.resume_native(self.base);
+        let found = self.outermost_loop(true).is_some();
+        self.pc = pc;
+        found
+    }
+
     /// The outermost loop on the running task's stack that has iterations left.
     fn outermost_loop(&self, whole: bool) -> Option<LatentLoop> {
+        // Coroutines have notes of their own.
+        if !self.task?.has_had_loop() && self.coroutine().is_none() {
+            return None;
+        }
         let mut outermost = None;
         let mut walk = Some(Frame {
             base: self.base,

@@ -29,7 +29,7 @@ use crate::number::{self, Number};
 use crate::object::{Gc, Str};
 use crate::output::Appended;
 use crate::table::Table;
-use crate::task::Coroutine;
+use crate::task::{Coroutine, Task};
 use crate::value::Value;
 
 /// A native function's step.
@@ -85,6 +85,13 @@ pub enum Next {
     /// Give the arguments to whoever resumed the running coroutine; run this native again with `state`, the values that it is
     /// resumed with in slots `0..` and their number in [`Call::results`].
     Yield {
+        /// The state to continue with.
+        state: u32,
+    },
+    /// Run a task in the place of this one, which goes on with its results, or runs this native again with `state` if there is more to them.
+    RunInPlace {
+        /// The task, which was [taken](Core::takes_to_join).
+        task: Gc<Task>,
         /// The state to continue with.
         state: u32,
     },

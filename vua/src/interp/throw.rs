@@ -9,7 +9,7 @@ use super::core_state::{Core, Step};
 use super::dispatch::{Exit, get, put};
 use super::frame::{Continuation, Frame, Link};
 use super::native::{NativeFn, Throw};
-use crate::heap::NeedMemory;
+use crate::heap::{NeedMemory, is_public};
 use crate::object::{Gc, Proto};
 use crate::task::{Coroutine, Latch, Task};
 use crate::value::{Tag, Value};
@@ -497,8 +497,12 @@ impl Core {
     /// Publishes what every task reaches without being given it, by `load` and the like: before there is a second task that may run.
     pub(crate) fn publish_common(&mut self) -> Result<(), NeedMemory> {
         let program = self.program;
-        self.publish(program.globals())?;
-        self.publish(program.prelude().module())
+        for value in [program.globals(), program.prelude().module()] {
+            if !is_public(value) {
+                self.publish(value)?;
+            }
+        }
+        Ok(())
     }
 
     /// Publishes what a value reaches, passing safepoints.

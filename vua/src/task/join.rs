@@ -84,6 +84,9 @@ fn wait(call: &mut Call<'_>, task: Gc<Task>) -> Result<Ended, Throw> {
 /// `t:join([seconds])`: the results of `t`, or its error.
 fn join(call: &mut Call<'_>) -> Result<Next, Throw> {
     let task = task_argument(call)?;
+    if call.state() == 0 && call.count() == 1 && call.core.takes_to_join(task) {
+        return Ok(Next::RunInPlace { task, state: 1 });
+    }
     match wait(call, task)? {
         Ended::Wait(next) => return Ok(next),
         Ended::TimedOut => return Err(call.message("timed out")),

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::{Latch, Task, WaitFor};
 use crate::engine::Program;
-use crate::heap::NeedMemory;
+use crate::heap::{NeedMemory, is_public};
 use crate::interp::frame::Frame;
 use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
@@ -63,7 +63,10 @@ pub(super) fn start(
         return Err(call.type_error(at, "function"));
     }
     for i in at..call.count() {
-        call.publish(call.get(i))?;
+        let value = call.get(i);
+        if !is_public(value) {
+            call.publish(value)?;
+        }
     }
     call.core.publish_common()?;
     let function = call.get(at);

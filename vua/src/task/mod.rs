@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | this one | the task object, its states, who may write what |
 //! | [`suspend`] | how a wait begins and ends, and what may end it |
+//! | [`direct`] | joins that run at once what they wait for |
 //! | [`list`] | lists of suspended tasks, and the register of those that ever were |
 //! | [`cancel`] | cancellation |
 //! | [`finalize`] | the task that runs finalizers |
@@ -25,6 +26,7 @@
 pub(crate) mod cancel;
 pub(crate) mod coroutine;
 pub(crate) mod deadlock;
+pub(crate) mod direct;
 pub(crate) mod finalize;
 pub(crate) mod join;
 pub(crate) mod latch;
@@ -164,6 +166,11 @@ pub struct Task {
     pub(crate) traceback: Cell<*mut String>,
     /// The failed task whose error a join raised here last, and that error.
     pub(crate) cause: Cell<(Value, Value)>,
+    /// The task whose join it runs in the place of, or null, and how many there are behind one another: see [`direct`].
+    joiner: Cell<*mut Task>,
+    joiners: Cell<u32>,
+    /// Whether a parallel loop has ever begun on its stack.
+    loops: Cell<bool>,
     /// The table whose growth it finishes when it runs again, or null.
     pub(crate) grows: Cell<*mut Table>,
     /// The group that it belongs to, or null, and its number there.
@@ -326,6 +333,16 @@ impl Gc<Task> {
                 wake(waiter);
             }
         }
+    }
+
+    /// Notes that a parallel loop begins on its stack.
+    pub(crate) fn note_loop(self) {
+        self.fields().loops.set(true);
+    }
+
+    /// Whether a parallel loop has ever begun on its stack.
+    pub(crate) fn has_had_loop(self) -> bool {
+        self.fields().loops.get()
     }
 
     /// Notes that somebody has asked for its results, so that its error need not be reported at the program's end.

@@ -76,6 +76,12 @@ impl Gc<Task> {
             .is_ok()
     }
 
+    /// Whether no wait of it lasts or has just ended.
+    #[inline]
+    pub(super) fn has_not_waited(self) -> bool {
+        self.fields().wake.load(Ordering::Relaxed) == RUNNING
+    }
+
     /// Whether it is suspended and nothing has ended that.
     pub(crate) fn is_suspended(self) -> bool {
         self.fields().wake.load(Ordering::Acquire) == WAITING

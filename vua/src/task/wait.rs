@@ -192,28 +192,17 @@ impl Vm {
     fn run_task(&mut self, task: Gc<Task>) -> Option<Gc<Task>> {
         let fields = task.fields();
         let core = &mut self.core;
-        task.set_state(State::Running);
-        core.task = Some(task);
+        core.switch_to_task(task);
         core.make_way_in_time();
         if core.engine.collects_always() {
             core.engine.scheduler().safepoints().post(core.cpu, COLLECT);
         }
-        core.pc = fields.pc.get();
-        core.base = fields.base.get();
-        core.n = fields.n.get();
-        core.step = fields.step.get();
-        // SAFETY: null, or a list that the task owns.
-        core.to_close = unsafe { fields.closing.get().as_ref() }.map_or(0, |list| list.len());
-        core.stack = fields.stack.get();
-        // SAFETY: the stack is that long.
-        core.stack_end = unsafe { core.stack.add(fields.slots.get()) };
         if let Some(paths) = &mut core.meter.paths {
             paths.resume(task, core.meter.executed);
         }
         let is_finalizer = task.program().is_finalizer(task);
         core.race_watch(|races, task| races.resumed(task, is_finalizer));
         let mut exit = None;
-        core.woken = Woken::Event;
         let waited = core.end_wait(task);
         let had_event = matches!(waited, Some((Woken::Event, _)));
         match waited {
@@ -300,6 +289,7 @@ impl Vm {
         let next = match exit {
             Exit::Waiting => {
                 let until = core.wait.take().unwrap_or(WaitFor::Turn);
+                core.suspend_joiners(task);
                 core.save(task);
                 task.set_state(State::Waiting);
                 core.wait_for(task, until)
@@ -307,6 +297,7 @@ impl Vm {
             Exit::Preempted => {
                 // Without memory the iterations stay where they are, and get their turn with the task.
                 _ = core.give_away();
+                core.suspend_joiners(task);
                 core.save(task);
                 task.set_state(State::Ready);
                 core.counters.preemptions += 1;
@@ -397,10 +388,21 @@ impl Core {
         if bits & CANCEL != 0 {
             engine.serve_cancellation();
         }
+        if bits & HEARTBEAT != 0 {
+            // Whatever else is asked for: who beats again is told by this.
+            self.beating = false;
+            engine.flush_output();
+            self.worker().fire_timers();
+        }
+        if bits & (HEARTBEAT | CANCEL | MARKED) != 0
+            && let Some(task) = self.task
+        {
+            self.suspend_joiners(task);
+        }
+        self.make_way_in_time();
         if bits & (CANCEL | MARKED) != 0 && self.cancelled_here() {
             return Err(Leave::Throw(Throw::Cancelled));
         }
-        self.make_way_in_time();
         let is_full = || self.program.limit().is_some_and(|limit| limit.is_full());
         if bits & HUNGRY != 0 && self.worker().share() && !is_full() {
             // Without memory for a piece, the loop goes on in one.
@@ -410,9 +412,6 @@ impl Core {
             }
         }
         if bits & HEARTBEAT != 0 {
-            engine.flush_output();
-            self.beating = false;
-            self.worker().fire_timers();
             if may_leave && self.makes_way() {
                 // Whoever runs next starts the clock again.
                 self.beat();
@@ -537,7 +536,8 @@ impl Core {
         flow
     }
 
-    fn save(&mut self, task: Gc<Task>) {
+    /// The running task's state, to go on with later.
+    pub(super) fn save(&mut self, task: Gc<Task>) {
         if let Some(paths) = &mut self.meter.paths {
             paths.suspend(task, self.meter.executed);
         }
@@ -548,8 +548,26 @@ impl Core {
         fields.step.set(self.step);
     }
 
+    /// Makes a task the running one, in the state that it was saved in.
+    #[inline(always)]
+    pub(super) fn switch_to_task(&mut self, task: Gc<Task>) {
+        let fields = task.fields();
+        task.set_state(State::Running);
+        self.task = Some(task);
+        self.pc = fields.pc.get();
+        self.base = fields.base.get();
+        self.n = fields.n.get();
+        self.step = fields.step.get();
+        // SAFETY: null, or a list that the task owns.
+        self.to_close = unsafe { fields.closing.get().as_ref() }.map_or(0, |list| list.len());
+        self.stack = fields.stack.get();
+        // SAFETY: the stack is that long.
+        self.stack_end = unsafe { self.stack.add(fields.slots.get()) };
+        self.woken = Woken::Event;
+    }
+
     /// Arranges for a suspended task to go on; gives it back if it can at once.
-    fn wait_for(&mut self, task: Gc<Task>, until: WaitFor) -> Option<Gc<Task>> {
+    pub(super) fn wait_for(&mut self, task: Gc<Task>, until: WaitFor) -> Option<Gc<Task>> {
         let engine = self.engine;
         if matches!(until, WaitFor::Finalizers) {
             return (!engine.rest_finalizer(self.program, self.cpu)).then_some(task);
@@ -603,7 +621,8 @@ impl Core {
             state = State::Failed;
             self.error = self.engine.held_text();
         }
-        let mut next = None;
+        // The task in whose place it ran goes on with its join.
+        let mut next = task.take_joiner();
         // SAFETY: null, or the group that keeps the task.
         let latch: Option<Gc<Latch>> =
             NonNull::new(fields.latch.get()).map(|latch| unsafe { Gc::from_ptr(latch) });

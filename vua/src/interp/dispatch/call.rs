@@ -301,6 +301,15 @@ unsafe fn run_step(
             let closure: *const Closure = get(base, at).address().cast();
             return ((*closure).entry, callee);
         }
+        if let Ok(Next::RunInPlace { task, state }) = next {
+            let step = Step {
+                state,
+                slots,
+                ..step
+            };
+            core.run_in_place(task, step);
+            return (core.pc, core.base);
+        }
         if let Link::Vua(after) = Link::decode(*base.sub(1)) {
             let call = word_at(after.sub(1));
             let to = base.sub(2);

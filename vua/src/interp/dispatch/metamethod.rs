@@ -222,6 +222,14 @@ handlers! {
                 }
                 next!(pc, base, proto_of(base), vm, (*vm).core.n)
             }
+            Link::Bottom => {
+                let core = &mut (*vm).core;
+                core.base = base;
+                if let Some((pc, base)) = core.return_to_joiner(from, given) {
+                    next!(pc, base, proto_of(base), vm)
+                }
+                slow!(slow_return, ins, pc, base, k, vm)
+            }
             _ => slow!(slow_return, ins, pc, base, k, vm),
         }
     }

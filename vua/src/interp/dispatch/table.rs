@@ -27,6 +27,21 @@ unsafe fn is_table(base: *const u64, register: usize) -> bool {
     unsafe { Value::has_tag_at(base.add(register), Tag::Table) }
 }
 
+/// The metatable of a string or an object of the engine's, such as a task.
+#[inline(always)]
+unsafe fn metatable_of_other(vm: *mut Vm, register: *mut u64) -> Option<Gc<Table>> {
+    // SAFETY: the core's own machine; the register is in the frame.
+    unsafe {
+        if Value::has_tag_at(register, Tag::String) {
+            (*vm).core.program.string_metatable()
+        } else if Value::has_tag_at(register, Tag::Object) {
+            (*vm).core.program.object_metatable(get(register, 0))
+        } else {
+            None
+        }
+    }
+}
+
 /// The extension word at `pc`: the field's name, and the hint where it is.
 #[inline(always)]
 unsafe fn extension(pc: *const AtomicU32, k: *const Proto) -> (Value, u32) {
@@ -132,8 +147,7 @@ handlers! {
         let (key, hint) = extension(pc, k);
         let mut table = if is_table(base, b(ins)) {
             table_in(base, b(ins))
-        } else if Value::has_tag_at(base.add(b(ins)), Tag::String)
-            && let Some(metatable) = (*vm).core.program.string_metatable()
+        } else if let Some(metatable) = metatable_of_other(vm, base.add(b(ins)))
             && let Some(methods) = metatable.index_hinted((*vm).index_name).as_table()
         {
             let node = methods.node_block().hinted(hint);
