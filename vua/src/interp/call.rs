@@ -441,6 +441,10 @@ impl Core {
                     core::ptr::copy(base.add(at + 2), base, arguments);
                     self.enter_function(base, arguments)
                 }
+                Ok(Next::Become(function)) => {
+                    put(base.sub(2), 0, function);
+                    self.enter_function(base, step.count)
+                }
                 Ok(Next::Resume { coroutine, state }) => {
                     self.switch_to(coroutine, Step { state, ..step })
                 }

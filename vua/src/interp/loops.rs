@@ -322,6 +322,19 @@ impl Core {
         Some((base as usize, unsafe { get(base, 0) }.to_bits()))
     }
 
+    /// The running task begins a parallel loop, if that is all there is to say about it: `false` if cores are asleep and are to be offered a part, or the
+    /// task is in a coroutine.
+    #[inline(always)]
+    pub(crate) fn begins_loop_at_once(&self) -> bool {
+        self.task.is_some_and(|task| {
+            let begins = !self.engine.scheduler().is_hungry() && self.coroutine().is_none();
+            if begins {
+                task.note_loop();
+            }
+            begins
+        })
+    }
+
     /// Whether there is such a loop, when a native's step is running.
     pub(crate) fn has_latent_loop_below(&mut self) -> bool {
         if !self.task.is_some_and(Gc::has_had_loop) {

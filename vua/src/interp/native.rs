@@ -68,6 +68,8 @@ pub enum Next {
         /// How many arguments.
         arguments: usize,
     },
+    /// Return whatever this function returns when called with the native's own arguments, in their places.
+    Become(Value),
     /// Go on in a coroutine that was taken and given its arguments; run this native again with `state` when it gives control back.
     Resume {
         /// The coroutine.

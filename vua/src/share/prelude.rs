@@ -4,7 +4,7 @@
 //! the arguments, load the file unless that was done, and go on in the function there.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::pieces;
 use crate::compile::modules::NoFiles;
@@ -34,6 +34,24 @@ const STANDARD: &[(&str, &str, &str)] = &[
     ("type", "", "type"),
 ];
 
+/// Functions of the file that are called from outside it.
+#[derive(Clone, Copy)]
+enum Entry {
+    Any,
+    Each,
+    Invoke,
+    Invoke2,
+    Invoke3,
+    Map,
+    Reduce,
+    Sort,
+}
+
+/// Their names there.
+const ENTRIES: [&str; 8] = [
+    "any", "each", "invoke", "invoke2", "invoke3", "map", "reduce", "sort",
+];
+
 /// The file's functions.
 pub(crate) struct Prelude {
     /// The environment of all of them, which holds them under their names once they are loaded. Shared from the start.
@@ -42,6 +60,8 @@ pub(crate) struct Prelude {
     module: Value,
     /// All are there. Set behind the last, and never cleared.
     loaded: AtomicBool,
+    /// Those that were called, or nil: found in the environment, which keeps them.
+    entries: [AtomicU64; ENTRIES.len()],
 }
 
 /// Defines what programs see.
@@ -94,6 +114,7 @@ pub(crate) fn open(builder: &mut Builder<'_>) -> Result<Prelude, NeedMemory> {
         environment,
         module,
         loaded: AtomicBool::new(false),
+        entries: [const { AtomicU64::new(Value::NIL.to_bits()) }; ENTRIES.len()],
     })
 }
 
@@ -125,18 +146,33 @@ impl Prelude {
         match builtin {
             Builtin::Pieces => self.get(local, heap, "pieces"),
             Builtin::Piece => self.get(local, heap, "piece"),
-            Builtin::Each => self.function(local, heap, "each"),
+            Builtin::Each => self.function(local, heap, Entry::Each),
             Builtin::Module => Ok(self.module),
         }
     }
 
     /// A function of the file, which is loaded if it is the first.
-    fn function(&self, local: &LocalHeap, heap: &Heap, name: &str) -> Result<Value, NeedMemory> {
+    #[inline]
+    fn function(&self, local: &LocalHeap, heap: &Heap, entry: Entry) -> Result<Value, NeedMemory> {
+        // SAFETY: nil, or a function that the environment keeps.
+        let known =
+            unsafe { Value::from_bits(self.entries[entry as usize].load(Ordering::Acquire)) };
+        if known.is_nil() {
+            self.find(local, heap, entry)
+        } else {
+            Ok(known)
+        }
+    }
+
+    #[cold]
+    fn find(&self, local: &LocalHeap, heap: &Heap, entry: Entry) -> Result<Value, NeedMemory> {
         if !self.loaded.load(Ordering::Acquire) {
             self.load(local, heap)?;
             self.loaded.store(true, Ordering::Release);
         }
-        self.get(local, heap, name)
+        let function = self.get(local, heap, ENTRIES[entry as usize])?;
+        self.entries[entry as usize].store(function.to_bits(), Ordering::Release);
+        Ok(function)
     }
 
     fn get(&self, local: &LocalHeap, heap: &Heap, name: &str) -> Result<Value, NeedMemory> {
@@ -199,23 +235,13 @@ impl Prelude {
     }
 }
 
-/// Goes on in the file's function of this name, with the same arguments.
-fn go_on(call: &mut Call<'_>, name: &str) -> Result<Next, Throw> {
-    let (count, engine) = (call.count(), call.engine());
-    let function = call
-        .program()
+/// Goes on in a function of the file, with the same arguments.
+fn go_on(call: &mut Call<'_>, entry: Entry) -> Result<Next, Throw> {
+    let (program, engine) = (call.program(), call.engine());
+    let function = program
         .prelude()
-        .function(call.heap(), engine.heap(), name)?;
-    call.room(2 * count + 3)?;
-    let at = count;
-    call.set(at, function);
-    for i in 0..count {
-        call.set(at + 2 + i, call.slot(i));
-    }
-    Ok(Next::TailCall {
-        at,
-        arguments: count,
-    })
+        .function(call.heap(), engine.heap(), entry)?;
+    Ok(Next::Become(function))
 }
 
 /// Checks that an argument is a function.
@@ -230,7 +256,7 @@ fn check_function(call: &Call<'_>, i: usize) -> Result<(), Throw> {
 /// `task.any(list)`.
 fn any(call: &mut Call<'_>) -> Result<Next, Throw> {
     check(call, 0, &["__index", "__len"])?;
-    go_on(call, "any")
+    go_on(call, Entry::Any)
 }
 
 /// `parallel.invoke(…)`.
@@ -238,14 +264,19 @@ fn invoke(call: &mut Call<'_>) -> Result<Next, Throw> {
     for i in 0..call.count() {
         check_function(call, i)?;
     }
-    go_on(call, "invoke")
+    let entry = match call.count() {
+        2 => Entry::Invoke2,
+        3 => Entry::Invoke3,
+        _ => Entry::Invoke,
+    };
+    go_on(call, entry)
 }
 
 /// `parallel.map(list, f)`.
 fn map(call: &mut Call<'_>) -> Result<Next, Throw> {
     check(call, 0, &["__index", "__len"])?;
     check_function(call, 1)?;
-    go_on(call, "map")
+    go_on(call, Entry::Map)
 }
 
 /// `parallel.reduce(first, last, initial, step, combine)`.
@@ -257,7 +288,7 @@ fn reduce(call: &mut Call<'_>) -> Result<Next, Throw> {
     }
     check_function(call, 3)?;
     check_function(call, 4)?;
-    go_on(call, "reduce")
+    go_on(call, Entry::Reduce)
 }
 
 /// `parallel.sort(list [, less])`.
@@ -266,5 +297,5 @@ fn sort(call: &mut Call<'_>) -> Result<Next, Throw> {
     if !call.get(1).is_nil() {
         check_function(call, 1)?;
     }
-    go_on(call, "sort")
+    go_on(call, Entry::Sort)
 }

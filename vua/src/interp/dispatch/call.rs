@@ -301,6 +301,14 @@ unsafe fn run_step(
             let closure: *const Closure = get(base, at).address().cast();
             return ((*closure).entry, callee);
         }
+        if let Ok(Next::Become(function)) = next
+            && function.has_tag(Tag::Function)
+        {
+            put(base.sub(2), 0, function);
+            core.n = step.count;
+            let closure: *const Closure = function.address().cast();
+            return ((*closure).entry, base);
+        }
         if let Ok(Next::RunInPlace { task, state }) = next {
             let step = Step {
                 state,

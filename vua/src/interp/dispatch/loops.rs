@@ -151,7 +151,20 @@ handlers! {
         }
         next!(pc, base, k, vm)
     }
-    pforprep(ins, pc, base, k, vm) { slow!(slow_parallel_prepare, ins, pc, base, k, vm) }
+    pforprep(ins, pc, base, k, vm) {
+        // Over inline integers by 1, once at least, while every core is busy, and not in a coroutine.
+        let at = base.add(a(ins));
+        if Value::is_inline_integer_at(at.add(2))
+            && Value::is_inline_integer_at(at.add(3))
+            && *at.add(4) == Value::small(1).to_bits()
+            && get(at, 2).inline_order() <= get(at, 3).inline_order()
+            && (*vm).core.begins_loop_at_once()
+        {
+            put(at, 5, Value::NIL);
+            next!(pc, base, k, vm)
+        }
+        slow!(slow_parallel_prepare, ins, pc, base, k, vm)
+    }
     pforloop(ins, pc, base, k, vm) {
         if get(base, 3).is_nil() {
             parallel_by_one!(ins, pc, base, k, vm);
