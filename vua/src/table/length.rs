@@ -25,7 +25,17 @@ impl Gc<Table> {
         let at = (hint as usize).min(capacity);
         // Slot i holds key i + 1. `low` keys are known to end in a value, or none; key `high` has none.
         let (mut low, mut high);
-        if at > 0 && dense.get(at - 1).is_nil() {
+        if at == 0 && capacity > 0 {
+            // The first search. A table with holes has several borders, and programs rely on the one that the reference
+            // implementation finds in a table that was filled in order: it halves all that there is room for.
+            if dense.get(0).is_nil() {
+                return 0;
+            }
+            if !dense.get(capacity - 1).is_nil() {
+                return self.length_beyond(hint, capacity as i64);
+            }
+            (low, high) = (1, capacity);
+        } else if at > 0 && dense.get(at - 1).is_nil() {
             (low, high) = (0, at);
             if at > 1 && !dense.get(at - 2).is_nil() {
                 low = at - 1;
@@ -66,6 +76,10 @@ impl Gc<Table> {
         }
         if dense.get(at).is_nil() {
             return Some(border);
+        }
+        if at == 0 {
+            // The first search is not for here: `length` says why.
+            return None;
         }
         if at + 1 < dense.capacity() && dense.get(at + 1).is_nil() {
             self.fields().border.store(border + 1, Ordering::Relaxed);
