@@ -101,7 +101,7 @@ pub(super) fn mark(vm: &mut Vm, ins: u32) -> Flow {
     // SAFETY: as above.
     let value = unsafe { get(slot, 0) };
     if core.program.metamethod(value, Metamethod::Close).is_nil() {
-        let name = core.register_name(a(ins));
+        let name = core.closing_name(a(ins));
         return fail(format!("variable '{name}' got a non-closable value"));
     }
     let Some(task) = core.task else { return Ok(()) };

@@ -158,6 +158,14 @@ impl Core {
         name.unwrap_or("?").into()
     }
 
+    /// The name of the variable in a register that is to be closed. The fourth value of a `for` is the one that has no name; Lua's is given.
+    pub(crate) fn closing_name(&self, register: usize) -> String {
+        match self.register_name(register) {
+            name if name == "?" && self.running().is_some() => "(for state)".into(),
+            name => name,
+        }
+    }
+
     /// ` for variable 'x'` or nothing: the variable, captured or not, that a value in a raw register is meant for.
     pub(crate) fn raw_variable(&self, register: usize) -> String {
         let Some((proto, debug, at)) = self.running() else {
