@@ -67,8 +67,12 @@ pub fn memory_to_decode(bytes: &[u8]) -> usize {
 /// # Errors
 /// What is wrong with the bytes.
 pub fn decode(bytes: &[u8]) -> Result<Function, String> {
-    if bytes.len() < HEADER || bytes[..4] != SIGNATURE {
+    let signature = bytes.len().min(SIGNATURE.len());
+    if bytes[..signature] != SIGNATURE[..signature] {
         return Err("not a compiled Vua chunk".into());
+    }
+    if bytes.len() < HEADER {
+        return Err("truncated or damaged chunk".into());
     }
     if bytes[4] != VERSION {
         return Err(alloc::format!(

@@ -270,7 +270,7 @@ impl<'c> Compiler<'c> {
         let function = self.at_level(level);
         let index = function.captures.len();
         if index >= CAPTURES {
-            return self.limit("captured variables", CAPTURES);
+            return self.limit("upvalues", CAPTURES);
         }
         function.captures.push(Capture { name, source, kind });
         function.known_captures.insert(id, index as u16);
