@@ -434,6 +434,8 @@ impl Mutators for Engine {
     }
 
     unsafe fn marked(&self, lives: &dyn Fn(NonNull<Header>) -> bool) {
+        self.files()
+            .forget(&|handle| NonNull::new(handle as *mut Header).is_some_and(lives));
         // SAFETY: in the pause; all cores have the same or none.
         if let Some(races) = unsafe { (*self.core_at(0)).meter.races } {
             races.collected(&|object| NonNull::new(object as *mut Header).is_some_and(lives));

@@ -584,6 +584,7 @@ fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
                 return Ok(Next::One(Value::NIL));
             }
             call.collect();
+            call.engine().files().close_dead(call.platform());
             return Ok(Next::Wait {
                 until: WaitFor::Finalized,
                 state,

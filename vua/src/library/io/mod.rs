@@ -1,7 +1,8 @@
 //! The input and output library (reference manual, 6.8): the console, and files that are read and written whole ([`stream`]).
 //!
 //! A file handle is an object that holds a number; the streams themselves are the engine's, so that what was written reaches the platform
-//! when the program ends, whatever became of the handle.
+//! when the program ends, whatever became of the handle. One that the collector finds dead is closed before anything that could tell
+//! ([`Files::close_dead`]).
 
 mod stream;
 
@@ -58,7 +59,10 @@ const OUTPUT: i64 = 2;
 
 /// Defines the library.
 pub(super) fn open(builder: &mut Builder<'_>) -> Result<(), NeedMemory> {
-    let library = builder.library("io", &[("open", open_file), ("type", type_of)])?;
+    let library = builder.library(
+        "io",
+        &[("open", open_file), ("tmpfile", tmpfile), ("type", type_of)],
+    )?;
     let methods = builder.table(
         "",
         &[
@@ -174,14 +178,25 @@ fn name_argument(call: &mut Call<'_>, i: usize) -> Result<String, Throw> {
     }
 }
 
+/// Opens a file by its name, after closing those that nobody can use any more: it may be one of them.
+fn open_stream(call: &Call<'_>, name: &str, mode: &[u8]) -> Result<Stream, Failure> {
+    let platform = call.platform();
+    call.engine().files().close_dead(platform);
+    Stream::open(platform, name, mode)
+}
+
 /// A handle of a newly opened file.
 fn handle(call: &mut Call<'_>, stream: Stream) -> Result<Value, Throw> {
+    let file = File::new(call.heap(), u32::MAX)?;
     let number = call
         .engine()
         .files()
-        .add(stream)
+        .add(stream, file.as_ptr() as usize)
         .ok_or(NeedMemory { bytes: 64 })?;
-    Ok(File::new(call.heap(), number)?.value())
+    file.header()
+        .word
+        .store(number, core::sync::atomic::Ordering::Relaxed);
+    Ok(file.value())
 }
 
 fn open_file(call: &mut Call<'_>) -> Result<Next, Throw> {
@@ -198,10 +213,15 @@ fn open_file(call: &mut Call<'_>) -> Result<Next, Throw> {
     if !valid {
         return Err(call.argument_error(1, "invalid mode"));
     }
-    match Stream::open(call.platform(), &name, mode) {
+    match open_stream(call, &name, mode) {
         Ok(stream) => Ok(Next::One(handle(call, stream)?)),
         Err(failure) => failed(call, Some(&name), failure),
     }
+}
+
+fn tmpfile(call: &mut Call<'_>) -> Result<Next, Throw> {
+    call.engine().files().close_dead(call.platform());
+    Ok(Next::One(handle(call, Stream::temporary())?))
 }
 
 fn type_of(call: &mut Call<'_>) -> Result<Next, Throw> {
@@ -335,7 +355,7 @@ fn set_default(call: &mut Call<'_>, which: i64, mode: &[u8]) -> Result<Next, Thr
     if !given.is_nil() {
         let file = if given.as_str().is_some() || given.is_number() {
             let name = name_argument(call, 0)?;
-            let stream = Stream::open(call.platform(), &name, mode).map_err(|failure| {
+            let stream = open_stream(call, &name, mode).map_err(|failure| {
                 call.message(format_args!("cannot open file '{name}' ({})", failure.0))
             })?;
             handle(call, stream)?
@@ -603,7 +623,7 @@ fn io_lines(call: &mut Call<'_>) -> Result<Next, Throw> {
         return Ok(Next::One(lines(call, file, 1, false)?));
     }
     let name = name_argument(call, 0)?;
-    let stream = Stream::open(call.platform(), &name, b"r").map_err(|failure| {
+    let stream = open_stream(call, &name, b"r").map_err(|failure| {
         call.message(format_args!("cannot open file '{name}' ({})", failure.0))
     })?;
     let file = handle(call, stream)?;

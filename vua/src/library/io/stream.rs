@@ -140,6 +140,14 @@ impl Stream {
         }
     }
 
+    /// A file without a name, which is gone when it is closed.
+    pub(super) fn temporary() -> Stream {
+        let mut stream = Stream::standard(Kind::File);
+        stream.ended = true;
+        (stream.readable, stream.writable) = (true, true);
+        stream
+    }
+
     /// Opens a file in a mode as `fopen` has them: `r`, `w` or `a`, perhaps with `+`.
     pub(super) fn open(
         platform: &dyn Platform,
@@ -321,9 +329,9 @@ impl Stream {
         Ok(())
     }
 
-    /// Gives the platform what was written.
+    /// Gives the platform what was written, if the file has a name.
     pub(super) fn flush(&mut self, platform: &dyn Platform) -> Result<(), Failure> {
-        if self.changed {
+        if self.changed && !self.name.is_empty() {
             self.changed = false;
             platform.write_file(&self.name, &self.data)?;
         }
@@ -413,38 +421,89 @@ fn numeral(text: &[u8]) -> usize {
     at
 }
 
-/// The files that a program has opened, by number. Numbers are not used twice.
-pub struct Files(Lock<Vec<Arc<Lock<Stream>>>>);
+/// The files that programs have opened, by number. Numbers are not used twice.
+///
+/// A handle that nothing refers to any more is found by the collector ([`forget`](Files::forget)), in whose pause nothing can be written: its file is
+/// closed by the next operation that could see the difference ([`close_dead`](Files::close_dead)), or at the end.
+pub struct Files(Lock<Opened>);
+
+struct Opened {
+    streams: Vec<Arc<Lock<Stream>>>,
+    /// The handles that live, by their addresses, and their numbers.
+    handles: Vec<(usize, u32)>,
+    /// The numbers of those that were found dead; there is room for all that live.
+    dead: Vec<u32>,
+    /// What stands for the streams of dead handles.
+    closed: Arc<Lock<Stream>>,
+}
 
 impl Files {
     /// The standard streams: 0 is the input, 1 the output, 2 the one for errors.
     pub(crate) fn new() -> Files {
-        let output = |stream| Arc::new(Lock::new(Stream::standard(Kind::Output(stream))));
-        let input = Arc::new(Lock::new(Stream::standard(Kind::Input)));
-        Files(Lock::new(alloc::vec![
-            input,
-            output(smp::platform::Stream::Output),
-            output(smp::platform::Stream::Error)
-        ]))
+        let standard = |kind| Arc::new(Lock::new(Stream::standard(kind)));
+        Files(Lock::new(Opened {
+            streams: alloc::vec![
+                standard(Kind::Input),
+                standard(Kind::Output(smp::platform::Stream::Output)),
+                standard(Kind::Output(smp::platform::Stream::Error))
+            ],
+            handles: Vec::new(),
+            dead: Vec::new(),
+            closed: standard(Kind::Closed),
+        }))
     }
 
-    /// Adds a stream and gives its number; `None` when there is no memory.
-    pub(super) fn add(&self, stream: Stream) -> Option<u32> {
+    /// Adds a stream whose handle is at this address, and gives its number; `None` when there is no memory.
+    pub(super) fn add(&self, stream: Stream, handle: usize) -> Option<u32> {
         let stream = Arc::new(Lock::new(stream));
         let mut files = self.0.lock();
-        files.try_reserve(1).ok()?;
-        files.push(stream);
-        u32::try_from(files.len() - 1).ok()
+        let files = &mut *files;
+        let number = u32::try_from(files.streams.len()).ok()?;
+        files.streams.try_reserve(1).ok()?;
+        files.handles.try_reserve(1).ok()?;
+        files.dead.try_reserve(files.handles.len() + 1).ok()?;
+        files.streams.push(stream);
+        files.handles.push((handle, number));
+        Some(number)
     }
 
     /// The stream with this number.
     pub(super) fn get(&self, number: u32) -> Option<Arc<Lock<Stream>>> {
-        self.0.lock().get(number as usize).cloned()
+        self.0.lock().streams.get(number as usize).cloned()
+    }
+
+    /// In the collector's pause, when all that lives is marked: notes which handles are dead.
+    pub(crate) fn forget(&self, lives: &dyn Fn(usize) -> bool) {
+        let mut files = self.0.lock();
+        let Opened { handles, dead, .. } = &mut *files;
+        handles.retain(|&(handle, number)| {
+            let lives = lives(handle);
+            if !lives {
+                dead.push(number);
+            }
+            lives
+        });
+    }
+
+    /// Closes the files whose handles were found dead.
+    pub(crate) fn close_dead(&self, platform: &dyn Platform) {
+        loop {
+            let mut files = self.0.lock();
+            let Some(number) = files.dead.pop() else {
+                return;
+            };
+            let closed = files.closed.clone();
+            let stream = core::mem::replace(&mut files.streams[number as usize], closed);
+            drop(files);
+            // As in Lua, nobody hears of a failure here.
+            let _ = stream.lock().close(platform);
+        }
     }
 
     /// Gives the platform what programs wrote and did not flush: to be called when the program has ended.
     pub(crate) fn flush(&self, platform: &dyn Platform) {
-        let files: Vec<_> = self.0.lock().clone();
+        self.close_dead(platform);
+        let files: Vec<_> = self.0.lock().streams.clone();
         for file in files {
             // There is nobody left to tell that it failed.
             let _ = file.lock().flush(platform);

@@ -102,6 +102,7 @@ fn outcome(call: &mut Call<'_>, name: &str, done: Result<(), FileError>) -> Resu
 
 fn remove(call: &mut Call<'_>) -> Result<Next, Throw> {
     let name = file_name(call, 0)?;
+    call.engine().files().close_dead(call.platform());
     let done = call.platform().remove_file(&name);
     outcome(call, &name, done)
 }
@@ -110,6 +111,7 @@ fn remove(call: &mut Call<'_>) -> Result<Next, Throw> {
 fn rename(call: &mut Call<'_>) -> Result<Next, Throw> {
     let (from, to) = (file_name(call, 0)?, file_name(call, 1)?);
     let platform = call.platform();
+    call.engine().files().close_dead(platform);
     let mut written = Ok(());
     let read = platform.read_file(&from, &mut |bytes| {
         written = platform.write_file(&to, bytes)
