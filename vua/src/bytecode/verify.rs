@@ -553,9 +553,13 @@ impl Checker<'_> {
             self.successors(at, op, word, &mut to);
             for (way, next) in to.iter().copied().enumerate() {
                 let mut after = after;
-                if way == 0 && matches!(op, Op::ISTC | Op::ISFC) {
-                    // Only where it jumps has it stored the value.
-                    insert(&mut after.values, a(word));
+                // What an instruction stores on one of its two ways only. The first is that of its jump.
+                match (op, way) {
+                    (Op::ISTC | Op::ISFC, 0) => insert(&mut after.values, a(word)),
+                    (Op::FORLOOP, 0) | (Op::FORPREP, 1) => insert(&mut after.values, a(word) + 3),
+                    (Op::ITERLOOP, 0) => insert(&mut after.values, a(word) - 2),
+                    (Op::PFORPREP, 1) => insert(&mut after.values, a(word) + 5),
+                    _ => {}
                 }
                 if next >= f.code.len() {
                     return self.error(Some(at), "control runs off the end");
@@ -693,8 +697,7 @@ impl Checker<'_> {
                 }
                 let written = match op {
                     Op::VARG => d(word).saturating_sub(1),
-                    Op::PFORPREP => 6,
-                    Op::TCALL | Op::TCALLM => 0,
+                    Op::TCALL | Op::TCALLM | Op::PFORPREP => 0,
                     _ => c(word).saturating_sub(1),
                 };
                 (a(word)..a(word) + written).for_each(|r| insert(&mut after.values, r));
@@ -724,11 +727,8 @@ impl Checker<'_> {
             Op::SELF => [a(word), a(word) + 2]
                 .into_iter()
                 .for_each(|r| insert(&mut after.values, r)),
-            Op::FORPREP | Op::FORLOOP => {
-                (a(word)..a(word) + 4).for_each(|r| insert(&mut after.values, r))
-            }
-            Op::ITERLOOP => insert(&mut after.values, a(word) - 2),
-            Op::ISTC | Op::ISFC => {}
+            // What they store on one way only is not stored here; what else they store held values before.
+            Op::FORPREP | Op::FORLOOP | Op::ITERLOOP | Op::PFORPREP | Op::ISTC | Op::ISFC => {}
             _ if matches!(
                 row.operands[0],
                 Operand::Write | Operand::NewCell | Operand::NewRawCell
@@ -821,5 +821,7 @@ impl Checker<'_> {
     }
 }
 
+#[cfg(test)]
+mod flow_tests;
 #[cfg(test)]
 mod tests;

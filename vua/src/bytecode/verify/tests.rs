@@ -56,7 +56,7 @@ fn nothing_leads_between_what_opens_results_and_what_uses_them() {
     );
 }
 
-const REGISTERS: u8 = 8;
+pub(super) const REGISTERS: u8 = 8;
 // Constants of `function`.
 const NUMBER: u16 = 0;
 const STRING: u16 = 1;
@@ -70,7 +70,7 @@ fn path_to(place: u16) -> u32 {
     u32::from(STRUCT) | u32::from(place) << 16
 }
 
-fn capture(name: &str, source: CaptureSource, kind: CaptureKind) -> Capture {
+pub(super) fn capture(name: &str, source: CaptureSource, kind: CaptureKind) -> Capture {
     Capture {
         name: Arc::from(name),
         source,
@@ -80,7 +80,7 @@ fn capture(name: &str, source: CaptureSource, kind: CaptureKind) -> Capture {
 
 /// A main chunk with this code behind its head. Registers 0 and 1 are raw, 2 to 7 are not; it has a function, whose capture
 /// `up` is the cell in register 2, and a struct with a double.
-fn function(code: &[u32]) -> Function {
+pub(super) fn function(code: &[u32]) -> Function {
     let mut function = crate::compile::compile(b"", "t").unwrap();
     let mut child = function.clone();
     child.captures = vec![capture("up", CaptureSource::Register(2), CaptureKind::Cell)];
@@ -114,7 +114,7 @@ fn function(code: &[u32]) -> Function {
 
 /// The code is refused, at this word, for this reason.
 #[track_caller]
-fn refused(code: &[u32], at: usize, message: &str) {
+pub(super) fn refused(code: &[u32], at: usize, message: &str) {
     let error = verify(&function(code)).unwrap_err().to_string();
     assert_eq!(error, format!("function main, word {at}: {message}"));
 }
@@ -127,7 +127,7 @@ fn changed(change: impl Fn(&mut Function), complaint: &str) {
     assert_eq!(verify(&function).unwrap_err().to_string(), complaint);
 }
 
-const RETURN: u32 = ad(Op::RET0, 0, 0);
+pub(super) const RETURN: u32 = ad(Op::RET0, 0, 0);
 
 #[test]
 fn what_the_rules_allow_passes() {
@@ -435,6 +435,17 @@ fn descriptions_are_consistent() {
         |function| {
             let one = capture("c", CaptureSource::Capture(0), CaptureKind::Value);
             function.captures = vec![one; (1 << 16) + 1];
+        },
+        "function main: more constants, functions or captures than operands can name",
+    );
+    changed(
+        |function| function.constants = vec![Constant::Integer(0); (1 << 24) + 1],
+        "function main: more constants, functions or captures than operands can name",
+    );
+    changed(
+        |function| {
+            let child = crate::compile::compile(b"", "t").unwrap();
+            function.children = vec![child; (1 << 16) + 1];
         },
         "function main: more constants, functions or captures than operands can name",
     );
