@@ -57,7 +57,8 @@ impl Parser<'_> {
             }
             None => {
                 let array = if array { "[]" } else { "" };
-                self.report(position, format!("unknown type '{name}{array}'"));
+                let instead = meant(&name, ["reg", "f64", "any"]);
+                self.report(position, format!("unknown type '{name}{array}'{instead}"));
                 Ok(Type::Any)
             }
         }
@@ -265,7 +266,9 @@ impl Parser<'_> {
             (Some(index), _) => Member::Struct(index),
             (None, Some(scalar)) => Member::Scalar(scalar),
             (None, None) => {
-                self.report(position, format!("unknown type '{kind}' of a field"));
+                let instead = meant(&kind, ["reg", "f64", "ref"]);
+                let message = format!("unknown type '{kind}' of a field{instead}");
+                self.report(position, message);
                 Member::Scalar(Scalar::U8)
             }
         };
@@ -287,5 +290,19 @@ impl Parser<'_> {
             member,
             count,
         })
+    }
+}
+
+/// What to write instead of the name that a type has in other languages: of an integer, of a float, of any value.
+fn meant(name: &str, [integer, float, any]: [&str; 3]) -> String {
+    match name {
+        "integer" | "int" | "int64" | "long" => format!(": an integer is a '{integer}'"),
+        "number" => format!(": a float is an '{float}', an integer a '{integer}'"),
+        "float" | "double" => format!(": a float is an '{float}'"),
+        "boolean" if any == "ref" => ": a boolean is a 'bool'".into(),
+        "string" | "boolean" | "table" | "function" | "thread" | "userdata" => {
+            format!(": any value is written '{any}'")
+        }
+        _ => String::new(),
     }
 }
