@@ -177,3 +177,19 @@ fn a_chain_of_tasks_has_no_parallelism_and_a_tree_has() {
     assert!(number(&report, "burdened_parallelism") < parallelism / 1.5);
     assert!(number(&report, "speedup") > 5.0, "{report}");
 }
+
+/// A program on one core of four, all of whose tasks but one spin: each gets its turn, or this would never end.
+#[test]
+fn tasks_of_a_program_that_is_limited_to_one_core_take_turns() {
+    program(
+        "one_core",
+        "for i = 1, 4 do spawn(function() while true do end end) end
+         for i = 1, 4 do task.yield() end
+         os.exit(3)",
+    );
+    let file = program(
+        "limited",
+        "assert(run('turns-one_core.vua', { cpus = 1 }):join() == 3)",
+    );
+    simulate(4, &file);
+}

@@ -2,7 +2,8 @@
 //!
 //! A core that has taken a task of a limited program asks before it runs it. If the program runs on as many cores as it may, the task is put on a list, and the core
 //! looks for another; a core that has left a task of the program queues the first on the list again, as ready as it was. So no core waits, and
-//! tasks of the program take turns: the list and the queue are both first in, first out, and a task that others wait behind is moved aside at a heartbeat.
+//! tasks of the program take turns: the list and the queue are both first in, first out, and a task that others wait behind is moved aside at a heartbeat, and queued behind the one
+//! that gets its place.
 //!
 //! A task is on the list only while as many run as may, under the same lock: who leaves sees it. A limit within a limit is asked first; if the outer one refuses, the task
 //! waits there, and the inner place is given back.

@@ -286,12 +286,16 @@ impl Vm {
         if exit == Exit::Switched {
             return None;
         }
+        let mut leaves = true;
         let next = match exit {
             Exit::Waiting => {
                 let until = core.wait.take().unwrap_or(WaitFor::Turn);
                 core.suspend_joiners(task);
                 core.save(task);
                 task.set_state(State::Waiting);
+                if matches!(until, WaitFor::Turn) {
+                    leave_limit(core, &mut leaves);
+                }
                 core.wait_for(task, until)
             }
             Exit::Preempted => {
@@ -301,6 +305,7 @@ impl Vm {
                 core.save(task);
                 task.set_state(State::Ready);
                 core.counters.preemptions += 1;
+                leave_limit(core, &mut leaves);
                 core.engine.scheduler().inject(task);
                 None
             }
@@ -317,10 +322,19 @@ impl Vm {
         };
         core.task = None;
         core.error = Value::NIL;
-        if let Some(limit) = core.program.limit() {
-            limit.leave(core.engine);
-        }
+        leave_limit(core, &mut leaves);
         next
+    }
+}
+
+/// The core has left a task, or is about to queue it again: if the task's program is limited to some cores, another of its tasks may run, and is queued. That one goes ahead of
+/// a task that makes way: if it came behind, the core would take the same task again and again, and all others would take turns at waiting.
+#[inline(always)]
+fn leave_limit(core: &Core, leaves: &mut bool) {
+    if core::mem::take(leaves)
+        && let Some(limit) = core.program.limit()
+    {
+        limit.leave(core.engine);
     }
 }
 
