@@ -145,3 +145,20 @@ fn a_handshake_is_asked_of_everybody() {
         assert!(safepoints.is_complete(epoch.max(other)));
     });
 }
+
+/// A core answers a request just when the next one is made: it answers that one as well, or is asked again.
+#[test]
+fn a_request_beside_an_answer_is_answered_or_asked() {
+    check(3, || {
+        let safepoints = safepoints(2);
+        safepoints.leave_outside(0);
+        safepoints.leave_outside(1);
+        safepoints.request();
+        let answers = thread::spawn(move || safepoints.acknowledge(1));
+        let epoch = safepoints.request();
+        answers.join().unwrap();
+        safepoints.acknowledge(0);
+        let asked = safepoints.control(1).poll.load(Ordering::Relaxed) & HANDSHAKE != 0;
+        assert!(asked || safepoints.is_complete(epoch));
+    });
+}

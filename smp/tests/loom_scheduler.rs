@@ -6,7 +6,7 @@ mod model;
 
 use loom::thread;
 use model::{Model, NOW, check, word};
-use smp::safepoint::HUNGRY;
+use smp::safepoint::{HUNGRY, INPUT};
 use smp::scheduler::{Find, Rest, Scheduler, Worker};
 use std::num::NonZeroUsize;
 
@@ -170,5 +170,185 @@ fn a_core_that_was_stopped_releases_who_waits_for_it() {
             & smp::safepoint::HANDSHAKE;
         assert!(asked != 0 || scheduler.has_injected());
         std::mem::forget(stops);
+    });
+}
+
+/// The sleeper has not looked for work before, so nobody knows of its hunger but by its falling asleep.
+#[test]
+fn a_task_that_a_busy_core_spawns_wakes_a_core_that_falls_asleep_at_once() {
+    check(2, || {
+        let scheduler = scheduler(2);
+        let sleeper = scheduler.worker(1);
+        let busy = scheduler.worker(0);
+        let sleeps = thread::spawn(move || {
+            sleeper.idle(None);
+            let task = run_one(&sleeper);
+            std::mem::forget(sleeper);
+            task
+        });
+        busy.spawn(word(1));
+        let safepoints = scheduler.safepoints();
+        while !busy.is_empty() {
+            if safepoints.take(0, HUNGRY) != 0 {
+                busy.share();
+            }
+            loom::thread::yield_now();
+        }
+        assert_eq!(sleeps.join().unwrap(), word(1));
+        std::mem::forget(busy);
+    });
+}
+
+/// The busy core spawns, and then compiles for as long as it takes.
+#[test]
+fn what_a_core_leaves_in_its_deque_when_it_goes_outside_is_taken() {
+    check(2, || {
+        let scheduler = scheduler(2);
+        let sleeper = scheduler.worker(1);
+        let busy = scheduler.worker(0);
+        let sleeps = thread::spawn(move || {
+            sleeper.idle(None);
+            let task = run_one(&sleeper);
+            std::mem::forget(sleeper);
+            task
+        });
+        busy.spawn(word(1));
+        busy.enter_outside();
+        assert_eq!(sleeps.join().unwrap(), word(1));
+        std::mem::forget(busy);
+    });
+}
+
+/// Each of two cores runs one task and no more: whoever is woken for the first of two sees to it that the other core comes for the second.
+#[test]
+fn two_tasks_bring_two_cores() {
+    check(1, || {
+        let scheduler = scheduler(2);
+        let cores: [_; 2] = std::array::from_fn(|cpu| {
+            let worker = scheduler.worker(cpu);
+            thread::spawn(move || {
+                let task = run_one(&worker);
+                std::mem::forget(worker);
+                task.get()
+            })
+        });
+        scheduler.inject(word(1));
+        scheduler.inject(word(2));
+        let sum: usize = cores.into_iter().map(|core| core.join().unwrap()).sum();
+        assert_eq!(sum, 3);
+    });
+}
+
+/// A core keeps the timers, asleep until the earliest, which is far away, when one is added that is due.
+#[test]
+fn an_earlier_timer_wakes_who_keeps_the_timers() {
+    check(3, || {
+        let scheduler = scheduler(1);
+        scheduler.inject_at(NOW + 100, word(9));
+        let keeper = scheduler.worker(0);
+        let runs = thread::spawn(move || {
+            let task = run_one(&keeper);
+            std::mem::forget(keeper);
+            task
+        });
+        scheduler.inject_at(NOW - 1, word(1));
+        assert_eq!(runs.join().unwrap(), word(1));
+    });
+}
+
+/// Who kept the timers runs a task that never ends, and the other core sleeps without limit, when a timer is added.
+#[test]
+fn a_timer_that_nobody_keeps_wakes_a_core() {
+    check(3, || {
+        let scheduler = scheduler(2);
+        let former = scheduler.worker(0);
+        let other = scheduler.worker(1);
+        assert_ne!(former.fall_asleep(None, false), Rest::Quiet);
+        let Rest::Until(limit) = other.fall_asleep(None, false) else {
+            panic!("there is nothing to do");
+        };
+        let runs = thread::spawn(move || {
+            other.park(limit);
+            other.rise();
+            let task = run_one(&other);
+            std::mem::forget(other);
+            task
+        });
+        former.rise();
+        former.spawn(word(2));
+        assert_eq!(former.find(), Find::Task(word(2)));
+        scheduler.inject_at(NOW - 1, word(1));
+        assert_eq!(runs.join().unwrap(), word(1));
+        std::mem::forget(former);
+    });
+}
+
+/// What concerns a core in its sleep, told while it falls asleep, keeps it awake or wakes it.
+#[test]
+fn what_is_posted_to_a_core_that_falls_asleep_is_seen_to() {
+    check(3, || {
+        let scheduler = scheduler(1);
+        let worker = scheduler.worker(0);
+        let sees = thread::spawn(move || {
+            let safepoints = worker.scheduler().safepoints();
+            while safepoints.take(0, INPUT) == 0 {
+                worker.idle(None);
+            }
+            std::mem::forget(worker);
+        });
+        scheduler.safepoints().post(0, INPUT);
+        sees.join().unwrap();
+    });
+}
+
+/// A core that rose by itself, and runs a task that never ends, is not chosen in place of one that sleeps.
+#[test]
+fn a_core_that_rose_by_itself_is_not_woken_again() {
+    check(3, || {
+        let scheduler = scheduler(2);
+        let busy = scheduler.worker(0);
+        let sleeper = scheduler.worker(1);
+        assert_ne!(busy.fall_asleep(None, false), Rest::Quiet);
+        busy.rise();
+        busy.spawn(word(9));
+        assert_eq!(busy.find(), Find::Task(word(9)));
+        let sleeps = thread::spawn(move || {
+            let task = run_one(&sleeper);
+            std::mem::forget(sleeper);
+            task
+        });
+        scheduler.inject(word(1));
+        assert_eq!(sleeps.join().unwrap(), word(1));
+        std::mem::forget(busy);
+    });
+}
+
+/// A core that sleeps is brought a task by a device, sets a timer in it and sleeps again, while another looks whether all is quiet: between two of its looks what there is may have
+/// gone from a place that it has yet to look at to one that it has looked at.
+#[test]
+fn what_moves_while_a_core_looks_is_not_quiet() {
+    check(3, || {
+        let scheduler = scheduler(2);
+        let looks = scheduler.worker(0);
+        let runs = scheduler.worker(1);
+        assert_ne!(runs.fall_asleep(None, false), Rest::Quiet);
+        let brought = loom::sync::Arc::new(loom::sync::atomic::AtomicBool::new(false));
+        let brings = brought.clone();
+        let other = thread::spawn(move || {
+            scheduler.inject(word(1));
+            brings.store(true, loom::sync::atomic::Ordering::Release);
+            // By itself: the device may have woken the other.
+            runs.rise();
+            if let Find::Task(_) = runs.find() {
+                scheduler.inject_at(NOW + 100, word(2));
+            }
+            assert_ne!(runs.fall_asleep(None, false), Rest::Quiet);
+            std::mem::forget(runs);
+        });
+        let before = brought.load(loom::sync::atomic::Ordering::Acquire);
+        let rest = looks.fall_asleep(None, true);
+        assert!(!before || rest != Rest::Quiet);
+        std::mem::forget(looks);
+        other.join().unwrap();
     });
 }

@@ -195,3 +195,79 @@ fn after_a_fence_a_look_does_not_miss_a_push_before_a_fence() {
         assert!(seen || !missed);
     });
 }
+
+/// There is always a word in the queue, though the node that a slow look began at is recycled, and its link empty again.
+fn while_nodes_go_round(look: impl Fn(&Injector) -> bool + Sync + Send + 'static) {
+    model(3, move || {
+        let queue = Arc::new(Injector::new());
+        queue.push(word(1));
+        let other = {
+            let queue = queue.clone();
+            thread::spawn(move || {
+                for n in 2..=3 {
+                    queue.push(word(n));
+                    assert!(queue.pop().is_some());
+                }
+            })
+        };
+        assert!(look(&queue));
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_slow_look_does_not_take_a_recycled_node_for_the_end() {
+    while_nodes_go_round(|queue| !queue.is_empty());
+}
+
+#[test]
+fn a_slow_pop_does_not_take_a_recycled_node_for_the_end() {
+    while_nodes_go_round(|queue| match queue.pop() {
+        Some(word) => {
+            queue.push(word);
+            true
+        }
+        None => false,
+    });
+}
+
+/// A word is popped while its push has yet to move `tail`, and the former dummy, at which `tail` is then, is used again.
+#[test]
+fn a_pop_ahead_of_a_slow_push_leaves_no_freed_node_at_the_tail() {
+    model(3, || {
+        let queue = Arc::new(Injector::new());
+        let other = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.push(word(1)))
+        };
+        let mut taken: Vec<_> = queue.pop().into_iter().collect();
+        queue.push(word(2));
+        taken.extend(queue.pop());
+        other.join().unwrap();
+        let mut taken: Vec<_> = taken.into_iter().map(NonZeroUsize::get).collect();
+        taken.extend(rest(&queue));
+        taken.sort();
+        assert_eq!(taken, [1, 2]);
+    });
+}
+
+/// The node at which a slow push found the tail is freed, no other node being free, so that its link is empty as the last node's is.
+#[test]
+fn a_slow_push_does_not_link_behind_a_freed_node() {
+    model(2, || {
+        let queue = Arc::new(Injector::new());
+        let other = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.push(word(9)))
+        };
+        // The second chunk has four nodes, and the slow push the other one of the first.
+        for n in 1..=4 {
+            queue.push(word(n));
+        }
+        let mut taken: Vec<_> = queue.pop().into_iter().map(NonZeroUsize::get).collect();
+        other.join().unwrap();
+        taken.extend(rest(&queue));
+        taken.sort();
+        assert_eq!(taken, [1, 2, 3, 4, 9]);
+    });
+}

@@ -146,3 +146,24 @@ fn words_of_one_producer_stay_in_order() {
         assert_eq!(last, 2);
     });
 }
+
+/// One pop is in the middle of freeing its place when another has freed its own: there is room.
+#[test]
+fn a_push_waits_for_the_place_that_a_slow_pop_frees() {
+    model(|| {
+        let ring = Owned::new(2);
+        ring.push(1).unwrap();
+        ring.push(2).unwrap();
+        let other = ring.clone();
+        let slow = thread::spawn(move || other.pop());
+        let Popped::Word(mine) = ring.pop() else {
+            panic!("two words for two pops");
+        };
+        assert_eq!(ring.push(3), Ok(()));
+        let Popped::Word(theirs) = slow.join().unwrap() else {
+            panic!("two words for two pops");
+        };
+        assert_eq!(mine + theirs, 3);
+        assert_eq!(ring.pop(), Popped::Word(3));
+    });
+}
