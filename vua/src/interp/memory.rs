@@ -331,10 +331,8 @@ impl Core {
                 super::throw::type_name(holder)
             ));
         }
-        if bits & flags::LOG != 0 {
-            // SAFETY: as above.
-            unsafe { barrier::before_store(root, &self.heap) };
-        }
+        // SAFETY: as above.
+        unsafe { barrier::on_store(root, &self.heap) };
         Ok(())
     }
 

@@ -8,10 +8,11 @@ use std::vec::Vec;
 
 use super::super::block::Block;
 use super::super::testing::{Memory, Numbers};
-use super::super::{Header, Heap, LocalHeap};
+use super::super::{Header, Heap, LocalHeap, barrier, flags};
 use super::mark::testing::without_segments;
-use super::{Marker, Mutators};
-use crate::object::{Gc, Str};
+use super::{Extent, Marker, Mutators};
+use crate::memory::{Array, Scalar, Storage};
+use crate::object::{Cell, Gc, NativeFunction, Str};
 use crate::table::Table;
 use crate::value::Value;
 
@@ -72,7 +73,25 @@ impl World {
 
     fn collect(&self) {
         // SAFETY: there is no other core.
-        unsafe { self.heap.collect(self, 0, 0) }.finish();
+        unsafe { self.heap.collect(self, 0, 0, Extent::Full) }.finish();
+    }
+
+    /// A young collection.
+    fn young(&self) {
+        // SAFETY: there is no other core.
+        unsafe { self.heap.collect(self, 0, 0, Extent::Young) }.finish();
+    }
+
+    /// Says that something is about to be stored into an object.
+    fn before<T>(&self, object: Gc<T>) {
+        // SAFETY: the object lives.
+        unsafe { barrier::on_store(object.header_ptr(), &self.local) };
+    }
+
+    /// A store as programs make them.
+    fn store(&self, table: Gc<Table>, key: i32, value: Gc<Table>) {
+        self.before(table);
+        self.push(table, key, value);
     }
 
     fn table(&self) -> Gc<Table> {
@@ -284,4 +303,349 @@ fn marking_needs_no_memory() {
     assert!(all.iter().all(|table| lives(*table)) && !lives(dead));
     world.collect();
     assert!(all.iter().all(|table| lives(*table)));
+}
+
+#[test]
+fn a_young_collection_frees_what_is_new_and_lets_be_what_is_old() {
+    let world = World::new(64 * MIB);
+    let root = world.root();
+    let (old, dead_old) = (world.table(), world.table());
+    world.push(root, 1, old);
+    world.roots.borrow_mut().push(dead_old.value());
+    world.collect();
+    world.roots.borrow_mut().pop();
+    let (young, dead) = (world.root(), world.table());
+    world.push(young, 1, world.table());
+    world.push(young, 2, old);
+    world.push(dead, 1, young);
+    let inner = young.get(Value::small(1)).as_table().unwrap();
+    world.young();
+    assert!(lives(root) && lives(old) && lives(young) && lives(inner));
+    assert!(!lives(dead) && lives(dead_old));
+    // What was young is old now.
+    world.young();
+    assert!(lives(young) && lives(inner));
+    world.collect();
+    assert!(lives(root) && lives(old) && lives(young) && lives(inner));
+    assert!(!lives(dead_old));
+}
+
+#[test]
+fn a_store_into_an_old_table_is_seen_if_it_is_noted_and_only_then() {
+    let world = World::new(64 * MIB);
+    let root = world.root();
+    world.push(root, 1, world.table());
+    world.collect();
+    for round in 0..3 {
+        let noted = world.table();
+        world.store(root, 1, noted);
+        assert!(!root.header().has(flags::LOG));
+        world.young();
+        assert!(lives(noted) && root.header().has(flags::LOG), "{round}");
+    }
+    // Overwritten by a store that nobody hears of.
+    let unheard = world.table();
+    world.push(root, 1, unheard);
+    world.young();
+    assert!(!lives(unheard));
+    root.set_int(&world.local, 1, Value::NIL).unwrap();
+    world.collect();
+}
+
+#[test]
+fn every_part_of_a_noted_table_is_looked_into() {
+    let world = World::new(64 * MIB);
+    let root = world.root();
+    for i in 1..=8 {
+        world.push(root, i, world.table());
+    }
+    // A shared one, with a radix.
+    let shared = world.root();
+    world.push(shared, 1, world.table());
+    world.local.publish(shared.value(), &mut || ()).unwrap();
+    world.before(shared);
+    for i in (2..40).chain(5000..5040) {
+        let value = world.table();
+        value.header().set_flags(flags::SHARED);
+        shared
+            .set_int(&world.local, i, value.value())
+            .expect("integers go into the radix");
+    }
+    world.collect();
+    let (element, value, metatable) = (world.table(), world.table(), world.table());
+    world.store(root, 8, element);
+    let key = world.table();
+    world.before(root);
+    world.set(root, key.value(), value.value());
+    root.set_metatable(Some(metatable));
+    let (near, far, new) = (world.table(), world.table(), world.table());
+    world.before(shared);
+    for (i, table) in [(30, near), (5020, far), (100_000, new)] {
+        shared.set_int(&world.local, i, table.value()).unwrap();
+    }
+    world.young();
+    for table in [element, key, value, metatable, near, far, new] {
+        assert!(lives(table));
+    }
+    assert_eq!(shared.get_int(100_000), new.value());
+}
+
+#[test]
+fn cells_natives_and_arrays_are_noted_like_tables() {
+    let world = World::new(64 * MIB);
+    let local = &world.local;
+    let cell = Cell::new(local, Value::NIL).unwrap();
+    let native = NativeFunction::new(local, core::ptr::null(), "f", &[Value::NIL]).unwrap();
+    let (storage, _) = Storage::new(local, 16).unwrap();
+    // SAFETY: the storage is ours, and has room for two references, which are written.
+    let array = unsafe {
+        let words = storage.data().cast::<u64>();
+        words.write(Value::NIL.to_bits());
+        words.add(1).write(Value::NIL.to_bits());
+        Array::new(local, Scalar::Ref as u8, None, 2, storage).unwrap()
+    };
+    let (numbers, _) = Storage::new(local, 16).unwrap();
+    // SAFETY: as above.
+    let numbers = unsafe { Array::new(local, Scalar::F64 as u8, None, 2, numbers).unwrap() };
+    world
+        .roots
+        .borrow_mut()
+        .extend([cell.value(), native.value(), array.value(), numbers.value()]);
+    world.collect();
+    assert!(cell.header().has(flags::LOG) && array.header().has(flags::LOG));
+    assert!(!numbers.header().has(flags::LOG));
+    let tables = [world.table(), world.table(), world.table()];
+    world.before(cell);
+    cell.set(tables[0].value());
+    world.before(native);
+    native.set_capture(0, tables[1].value());
+    world.before(array);
+    // SAFETY: the array's second element.
+    unsafe {
+        array
+            .data()
+            .cast::<u64>()
+            .add(1)
+            .write(tables[2].value().to_bits())
+    };
+    world.young();
+    assert!(tables.iter().all(|table| lives(*table)));
+}
+
+/// Runs `grow` again and again, each time with a poll that collects once, one later.
+fn past_each_collection(world: &World, mut grow: impl FnMut(&mut dyn FnMut())) {
+    let mut polls = usize::MAX;
+    let mut collects_at = 0;
+    while collects_at < polls {
+        polls = 0;
+        grow(&mut || {
+            if polls == collects_at {
+                world.young();
+            }
+            polls += 1;
+        });
+        collects_at += 1;
+        // What no collection came to in spite of being in use is overwritten.
+        world.young();
+        for _ in 0..3000 {
+            let (garbage, other) = (world.table(), world.table());
+            world.push(garbage, 1, other);
+        }
+    }
+    assert!(polls > 1);
+}
+
+#[test]
+fn a_table_that_grows_past_a_collection_keeps_its_new_blocks() {
+    let world = World::new(256 * MIB);
+    let value = world.root();
+    // The dense block of a table of one task doubles.
+    past_each_collection(&world, |poll| {
+        let list = world.root();
+        for i in 1..=3000 {
+            world.push(list, i, value);
+        }
+        world.collect();
+        world.before(list);
+        let end = list.dense_block().capacity() as i32 + 1;
+        list.grow(&world.local, Value::small(end), poll).unwrap();
+        world.young();
+        for i in 1..=3000 {
+            assert_eq!(list.get_int(i.into()), value.value());
+        }
+        world.roots.borrow_mut().pop();
+    });
+    // So do its nodes.
+    let names: Vec<_> = (0..1024).map(|_| world.root().value()).collect();
+    past_each_collection(&world, |poll| {
+        let table = world.root();
+        for name in &names {
+            world.set(table, *name, Value::TRUE);
+        }
+        let last = world.root().value();
+        world.collect();
+        world.before(table);
+        table.grow(&world.local, last, poll).unwrap();
+        world.young();
+        assert!(names.iter().all(|name| table.get(*name) == Value::TRUE));
+        world.roots.borrow_mut().truncate(2 + names.len());
+    });
+    // Those of a shared one are copied by one of its tasks.
+    past_each_collection(&world, |poll| {
+        let table = world.root();
+        for name in &names {
+            world.set(table, *name, Value::TRUE);
+        }
+        world.local.publish(table.value(), &mut || ()).unwrap();
+        let last = world.root().value();
+        world.collect();
+        world.before(table);
+        if table.set(&world.local, last, Value::TRUE).is_err() {
+            assert_eq!(table.grow_begin(), crate::table::GrowthStart::Started);
+            let retired = table.grow_finish(&world.local, poll).unwrap();
+            // SAFETY: there is no other core.
+            unsafe { retired.release(&world.local) };
+        }
+        world.young();
+        assert!(names.iter().all(|name| table.get(*name) == Value::TRUE));
+        world.roots.borrow_mut().truncate(2 + names.len());
+    });
+}
+
+#[test]
+fn old_weak_tables_lose_what_is_new_and_dead() {
+    let world = World::new(16 * MIB);
+    let weak: Vec<_> = ["k", "v", "kv"].map(|mode| world.weak(mode)).into();
+    let kept = world.root();
+    for table in &weak {
+        world.set(*table, kept.value(), kept.value());
+    }
+    world.collect();
+    let (key, value) = (world.table(), world.table());
+    for table in &weak {
+        world.before(*table);
+        world.set(*table, kept.value(), value.value());
+    }
+    // Of the second the keys are not weak.
+    world.set(weak[0], key.value(), kept.value());
+    world.set(weak[2], key.value(), kept.value());
+    // An ephemeron that is new in an old table, and one whose key is dead.
+    let (held, dead) = (world.table(), world.table());
+    world.set(weak[0], kept.value(), held.value());
+    world.set(weak[0], dead.value(), dead.value());
+    world.young();
+    assert!(!lives(key) && !lives(value) && !lives(dead) && lives(held));
+    for table in &weak {
+        assert!(table.get(key.value()).is_nil());
+    }
+    assert_eq!(weak[0].get(kept.value()), held.value());
+    assert!(weak[1].get(kept.value()).is_nil() && weak[2].get(kept.value()).is_nil());
+}
+
+#[test]
+fn young_objects_with_finalizers_become_due_in_young_collections() {
+    let world = World::new(16 * MIB);
+    let register = |table: Gc<Table>| {
+        world.local.publish(table.value(), &mut || ()).unwrap();
+        world.heap.register_finalizer(0, table).unwrap();
+    };
+    let old = world.root();
+    register(old);
+    world.collect();
+    world.roots.borrow_mut().pop();
+    let (first, second, held) = (world.table(), world.table(), world.table());
+    register(first);
+    register(second);
+    world.push(first, 1, held);
+    let kept = world.root();
+    register(kept);
+    world.young();
+    assert!(lives(held));
+    assert_eq!(world.heap.next_due(0), Some(second));
+    assert_eq!(world.heap.next_due(0), Some(first));
+    assert_eq!(world.heap.next_due(0), None);
+    // The old one's turn is the next full collection.
+    world.collect();
+    assert_eq!(world.heap.next_due(0), Some(old));
+    assert_eq!(world.heap.next_due(0), None);
+}
+
+#[test]
+fn what_is_used_comes_to_the_same_by_young_collections_and_by_a_full_one() {
+    let world = World::new(256 * MIB);
+    let mut numbers = Numbers(3);
+    let root = world.root();
+    for round in 0..30 {
+        for i in 0..2000 {
+            let table = world.table();
+            for key in 1..=numbers.below(20) as i32 {
+                world.set(table, Value::small(key), Value::TRUE);
+            }
+            if numbers.below(3) == 0 {
+                world.store(root, numbers.below(3000) as i32 + 1, table);
+            }
+            if i % 500 == 0 {
+                // Large objects come and go, too.
+                let bytes = [0u8; 100_000];
+                let text = Str::new(&world.local, &bytes).unwrap();
+                world.roots.borrow_mut()[0] = text.value();
+            }
+        }
+        world.young();
+        if round % 7 == 0 {
+            world.collect();
+        }
+    }
+    world.collect();
+    let (used, live) = (world.heap.used_bytes(0), world.heap.statistics().live());
+    assert_eq!(used, live);
+    for _ in 0..3 {
+        for _ in 0..5000 {
+            let garbage = world.table();
+            world.push(garbage, 1, root);
+        }
+        world.young();
+        assert_eq!(world.heap.used_bytes(0), used);
+        assert_eq!(world.heap.statistics().live(), live);
+    }
+}
+
+#[test]
+fn interned_strings_that_are_new_and_dead_are_forgotten() {
+    let world = World::new(16 * MIB);
+    let intern = |name: &str| world.heap.intern(&world.local, name.as_bytes()).unwrap();
+    let old = intern("old");
+    world.roots.borrow_mut().push(old.value());
+    world.collect();
+    world.roots.borrow_mut().pop();
+    let kept = intern("kept");
+    world.roots.borrow_mut().push(kept.value());
+    for i in 0..200 {
+        intern(&std::format!("dead {i}"));
+    }
+    world.young();
+    let mut left = Vec::new();
+    world
+        .heap
+        .interned(&mut |string| left.push(string.as_str().unwrap().bytes().to_vec()));
+    left.sort();
+    assert_eq!(left, [b"kept".to_vec(), b"old".to_vec()]);
+    assert_eq!(intern("kept"), kept);
+}
+
+#[test]
+fn what_could_not_be_noted_makes_the_next_collection_a_full_one() {
+    let world = World::new(16 * MIB);
+    let root = world.root();
+    world.roots.borrow_mut().push(world.table().value());
+    let dead = world.roots.borrow()[2].as_table().unwrap();
+    world.collect();
+    world.roots.borrow_mut().pop();
+    let unheard = world.table();
+    world.push(root, 1, unheard);
+    // SAFETY: there is no other core, and no collection is going on.
+    unsafe { world.local.noted() }.overflowed.set(true);
+    world.young();
+    assert!(lives(unheard) && !lives(dead));
+    assert_eq!(world.heap.statistics().young(), 0);
 }
