@@ -112,6 +112,10 @@ const _: () = {
 };
 
 impl Control {
+    /// Where the status is, for a debugger.
+    #[cfg(not(loom))]
+    pub const STATUS: usize = core::mem::offset_of!(Control, status);
+
     /// The control of a core that has not started: outside.
     #[cfg(not(loom))]
     pub const fn new() -> Self {

@@ -37,6 +37,7 @@ use crate::table::{Retired, Table};
 use crate::task::{State, Task, Woken};
 use crate::value::Value;
 
+mod debugger;
 pub(crate) mod limit;
 mod metatables;
 pub(crate) mod program;
@@ -261,6 +262,7 @@ impl Engine {
             input_wakes: AtomicU64::new(0),
             retired: Lock::new(Vec::new()),
         });
+        debugger::show(&engine.machines);
         Ok(engine)
     }
 

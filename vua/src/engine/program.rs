@@ -174,6 +174,9 @@ pub(crate) struct Start {
 }
 
 impl Program {
+    /// Where the number is, for a debugger.
+    pub(super) const NUMBER: usize = core::mem::offset_of!(Program, number);
+
     /// A program without a main function. What it consists of is allocated for whichever program `local` allocates for.
     pub(crate) fn new(
         engine: Option<&'static Engine>,

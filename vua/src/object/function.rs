@@ -159,6 +159,12 @@ unsafe impl Object for NativeFunction {
     const KINDS: &'static [Kind] = &[Kind::Native];
 }
 
+impl NativeFunction {
+    /// Where the name is, for a debugger, and its length.
+    pub(crate) const NAME: usize = core::mem::offset_of!(NativeFunction, name);
+    pub(crate) const NAME_LENGTH: usize = core::mem::offset_of!(NativeFunction, name_length);
+}
+
 /// The code of every native function.
 static NATIVE_CODE: AtomicU32 = AtomicU32::new(ad(Op::NATIVE, 0, 0));
 

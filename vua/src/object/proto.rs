@@ -66,6 +66,9 @@ pub struct Debug {
 }
 
 impl Debug {
+    /// Where the function is, for a debugger.
+    pub(crate) const FUNCTION: usize = core::mem::offset_of!(Debug, function);
+
     /// The chunk that the function is or lies in.
     pub fn chunk(&self) -> &Function {
         &self.chunk
@@ -136,6 +139,9 @@ unsafe impl Object for Proto {
 }
 
 impl Proto {
+    /// Where the compiled function is, for a debugger.
+    pub(crate) const DEBUG: usize = core::mem::offset_of!(Proto, debug);
+
     /// The prototype of native functions, with this one-word code.
     pub(super) const fn native(code: &'static AtomicU32) -> Proto {
         Proto {

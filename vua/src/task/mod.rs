@@ -198,6 +198,9 @@ unsafe impl Object for Task {
 }
 
 impl Task {
+    /// Where the state is, for a debugger.
+    pub(crate) const STATE: usize = core::mem::offset_of!(Task, state);
+
     /// A new task that will call `function` with `arguments`, which are published already. `spare` is a stack of [`INITIAL_SLOTS`] that suffices for them. The task is shared from the start.
     pub(crate) fn new(
         local: &LocalHeap,
