@@ -1,4 +1,4 @@
-//! What compiling, verifying and decoding take of memory, measured with an allocator that counts, against what they ask for before.
+//! What compiling, verifying, encoding and decoding take of memory, measured with an allocator that counts, against what they ask for before.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -199,7 +199,16 @@ fn compiling_takes_no_more_than_was_asked_for() {
                 source.len()
             );
             let Ok(function) = compiled else { continue };
-            let bytes = binary::encode(&function, true);
+            let mut bytes = Vec::new();
+            for strip in [false, true] {
+                let (taken, length) = most(|| binary::encoded_length(&function, &function, strip));
+                assert_eq!(taken, 0, "{name}: counting takes nothing");
+                let taken;
+                (taken, bytes) = most(|| binary::encode(&function, strip));
+                assert_eq!(bytes.len(), length, "{name}, encoded");
+                // And what the counting allocator adds for each piece.
+                assert_eq!(taken, length + 16, "{name}, encoded");
+            }
             drop(function);
             let asked = binary::memory_to_decode(&bytes);
             let (taken, _) = most(|| {

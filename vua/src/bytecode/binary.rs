@@ -43,18 +43,30 @@ pub fn encode(function: &Function, strip: bool) -> Vec<u8> {
 
 /// As [`encode`], for a function that `chunk` is or declares: with the structs of the chunk.
 pub fn encode_in(chunk: &Function, function: &Function, strip: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(encoded_length(chunk, function, strip));
+    bytes.extend_from_slice(&SIGNATURE);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&[0; 8]);
+    write(&mut bytes, chunk, function, strip);
+    let hash = hash(&bytes[HEADER..]);
+    bytes[HEADER - 8..HEADER].copy_from_slice(&hash.to_le_bytes());
+    bytes
+}
+
+/// How many bytes [`encode_in`] gives: it takes memory for these once, and for nothing else.
+pub fn encoded_length(chunk: &Function, function: &Function, strip: bool) -> usize {
+    let mut length = Length(HEADER);
+    write(&mut length, chunk, function, strip);
+    length.0
+}
+
+fn write<S: Sink>(sink: &mut S, chunk: &Function, function: &Function, strip: bool) {
     let mut writer = Writer {
-        bytes: Vec::new(),
+        bytes: sink,
         strip,
         structs: &chunk.structs,
     };
-    writer.bytes.extend_from_slice(&SIGNATURE);
-    writer.bytes.push(VERSION);
-    writer.bytes.extend_from_slice(&[0; 8]);
     writer.function(function, None);
-    let hash = hash(&writer.bytes[HEADER..]);
-    writer.bytes[HEADER - 8..HEADER].copy_from_slice(&hash.to_le_bytes());
-    writer.bytes
 }
 
 /// How many bytes of memory [`decode`] takes at most, and the verification of what it gives.
@@ -98,19 +110,39 @@ fn hash(bytes: &[u8]) -> u64 {
     })
 }
 
-struct Writer<'a> {
-    bytes: Vec<u8>,
+/// Where encoded bytes go.
+trait Sink {
+    fn add(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn add(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Only counts them.
+struct Length(usize);
+
+impl Sink for Length {
+    fn add(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
+    }
+}
+
+struct Writer<'a, S> {
+    bytes: &'a mut S,
     strip: bool,
     structs: &'a [Shape],
 }
 
-impl Writer<'_> {
+impl<S: Sink> Writer<'_, S> {
     fn number(&mut self, mut n: u64) {
         while n >= 0x80 {
-            self.bytes.push(n as u8 | 0x80);
+            self.bytes.add(&[n as u8 | 0x80]);
             n >>= 7;
         }
-        self.bytes.push(n as u8);
+        self.bytes.add(&[n as u8]);
     }
 
     fn signed(&mut self, n: i64) {
@@ -119,7 +151,7 @@ impl Writer<'_> {
 
     fn text(&mut self, text: &[u8]) {
         self.number(text.len() as u64);
-        self.bytes.extend_from_slice(text);
+        self.bytes.add(text);
     }
 
     fn list<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) {
@@ -169,7 +201,7 @@ impl Writer<'_> {
         }
         self.number(u64::from(*line));
         self.number(u64::from(*last_line));
-        self.bytes.extend_from_slice(&[
+        self.bytes.add(&[
             *parameters,
             u8::from(*variadic) | u8::from(*parallel_body) << 1,
             *registers,
@@ -178,7 +210,7 @@ impl Writer<'_> {
         ]);
         self.number(code.len() as u64);
         for word in code {
-            self.bytes.extend_from_slice(&word.to_le_bytes());
+            self.bytes.add(&word.to_le_bytes());
         }
         // Each line as its distance from the one before.
         let mut before = i64::from(*line);
@@ -196,7 +228,7 @@ impl Writer<'_> {
             }
             Constant::Float(f) => {
                 writer.number(4);
-                writer.bytes.extend_from_slice(&f.to_bits().to_le_bytes());
+                writer.bytes.add(&f.to_bits().to_le_bytes());
             }
             Constant::String(s) => {
                 writer.number(5);

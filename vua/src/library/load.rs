@@ -184,7 +184,14 @@ pub(super) fn dump(call: &mut Call<'_>) -> Result<Next, Throw> {
         return Err(call.message("unable to dump given function"));
     };
     let strip = call.get(1).is_truthy();
+    let length = binary::encoded_length(debug.chunk(), debug, strip);
+    let mut budget = Budget::new(call.heap());
+    if !budget.ask(length) {
+        return Err(Throw::NeedMemory(NeedMemory { bytes: length }));
+    }
     let bytes = binary::encode_in(debug.chunk(), debug, strip);
+    // Charged to the program until they are in the heap.
+    let _charge = budget.keep(length);
     let at = call.count().max(2);
     Ok(Next::One(long_string(call, &bytes, at)?))
 }
