@@ -97,7 +97,7 @@ pub mod flags {
     pub const FROZEN: u8 = 2;
     /// The object can be reached from more than one task.
     pub const SHARED: u8 = 4;
-    /// The object is old, and the next store of a reference into it is to be [noted](super::barrier) first.
+    /// The object is old, and the next store of a reference into it is to be noted first.
     pub const LOG: u8 = 8;
     /// The hashed part of the shared table is being replaced: whoever would write to it must wait.
     pub const GROWING: u8 = 16;
