@@ -69,9 +69,6 @@ pub trait Platform: Sync {
     /// Makes core `cpu`'s current or next [`park`](Self::park) return. Lock-free; callable from interrupt handlers.
     fn unpark(&self, cpu: Cpu);
 
-    /// The calling core waits for another one and spins: where cores have no processors of their own, lets others have this one for a moment.
-    fn give_way(&self) {}
-
     /// Nanoseconds since some fixed moment; never goes back, agrees between cores.
     fn now(&self) -> u64;
 

@@ -95,7 +95,7 @@ Usage: vua run [OPTION…] FILE [ARG…]   runs a program
                      as JSON on standard error: how long the program would take, its work and its span
 
 To test the engine itself:
-  --gc-stress            collects at every safepoint, and verifies the collector
+  --gc-stress            collects at every safepoint
   --random-seed S        hashes of strings, addresses and first random numbers follow from the number S
   --fail-allocations N   one allocation in about N fails at first, and is made again after a collection
 

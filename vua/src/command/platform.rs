@@ -305,10 +305,6 @@ impl Platform for Host {
         }
     }
 
-    fn give_way(&self) {
-        std::thread::yield_now();
-    }
-
     fn now(&self) -> u64 {
         let mut time = libc::timespec {
             tv_sec: 0,

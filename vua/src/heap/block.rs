@@ -4,7 +4,7 @@
 //! objects too, whose run of blocks has a header in the first one only and whose object begins right behind it.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::{Header, Kind};
 
@@ -97,15 +97,12 @@ pub struct Block {
     /// How far, in bytes from the block's start, its cells have been handed out or swept since the last collection. A cell
     /// before that holds an object unless its kind is [`Kind::Free`]; one behind it holds an object only if it is marked.
     pub(super) swept: AtomicU32,
-    /// [`DROPS`], [`TASKS`], [`RESCAN`], [`TOUCHED`].
+    /// [`DROPS`], [`TASKS`], [`RESCAN`].
     pub(super) notes: AtomicU32,
     /// Bytes of its cells that the last collection found free.
     pub(super) free: AtomicU32,
     spare: AtomicU32,
-    /// Bytes of its objects that the last collection which looked at it found alive.
-    pub(super) live: AtomicUsize,
-    /// Bytes that it stands for in what its program uses.
-    pub(super) counted: AtomicUsize,
+    spares: [AtomicU64; 2],
     /// Whether the object that begins at a granule was alive when the last collection ended, or is marked in this one.
     pub(super) marks: Marks,
 }
@@ -114,19 +111,15 @@ const _: () = assert!(size_of::<Block>() == 64 + 4096);
 
 /// In [`Block::notes`]: it has held objects that own something outside the heap.
 pub(super) const DROPS: u32 = 1;
-/// In [`Block::notes`]: it has held tasks, or programs: what a young collection looks into whatever was noted of it.
+/// In [`Block::notes`]: it has held tasks.
 pub(super) const TASKS: u32 = 2;
 /// In [`Block::notes`]: a marked object in it was not traced, for want of room on the mark stack.
 pub(super) const RESCAN: u32 = 4;
-/// In [`Block::notes`]: a core has taken it to fill since the last collection, and has it on its list.
-pub(super) const TOUCHED: u32 = 8;
 
 /// The mark of no object, or of a dead one.
 const NONE: u8 = 0;
-/// Beside a mark, in the pause only: see [`Colour::verified`].
-const VERIFIED: u8 = 0x80;
 
-/// The two marks of live objects, which change places with every full collection: in one, objects that it has come to bear the new mark, those that were
+/// The two marks of live objects, which change places with every collection: in one, objects that it has come to bear the new mark, those that were
 /// alive when the last one ended and that it has not come to the former.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Colour(u8);
@@ -135,14 +128,9 @@ impl Colour {
     /// That of the first collection.
     pub(super) const FIRST: Colour = Colour(1);
 
-    /// That of the next full collection.
+    /// That of the next collection.
     pub(super) fn next(self) -> Colour {
         Colour(3 - self.0)
-    }
-
-    /// What an object bears, beside its mark, that a [verification](super::collect) has come to.
-    pub(super) fn verified(self) -> Colour {
-        Colour(self.0 | VERIFIED)
     }
 }
 
@@ -182,58 +170,6 @@ impl Marks {
         is_new
     }
 
-    /// Whether the object bears this mark, come to by a verification or not.
-    pub(super) fn bears(&self, offset: usize, colour: Colour) -> bool {
-        self.place(offset).load(Ordering::Relaxed) & !VERIFIED == colour.0 & !VERIFIED
-    }
-
-    /// Counts the marks of this collection, where there are no others.
-    ///
-    /// # Safety
-    /// Nobody else looks at the marks meanwhile.
-    pub(super) unsafe fn count(&self, colour: Colour) -> usize {
-        // SAFETY: as the caller says.
-        let marks = unsafe { self.alone() };
-        // As in `keep`.
-        marks
-            .chunks_exact(128)
-            .map(|part| {
-                let marked: u8 = part.iter().map(|mark| u8::from(*mark == colour.0)).sum();
-                usize::from(marked)
-            })
-            .sum()
-    }
-
-    /// Forgets what a verification has come to.
-    ///
-    /// # Safety
-    /// Nobody else looks at the marks meanwhile.
-    pub(super) unsafe fn forget_verified(&self) {
-        // SAFETY: as the caller says.
-        for mark in unsafe { self.alone() } {
-            *mark &= !VERIFIED;
-        }
-    }
-
-    /// The marks, for who alone looks at them.
-    ///
-    /// # Safety
-    /// Nobody else does, as long as the result is used.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "atomics may be written through a shared reference"
-    )]
-    unsafe fn alone(&self) -> &mut [u8; BLOCK_BYTES / GRANULE] {
-        // SAFETY: nobody else uses the atomics, says the caller.
-        unsafe {
-            &mut *self
-                .0
-                .as_ptr()
-                .cast_mut()
-                .cast::<[u8; BLOCK_BYTES / GRANULE]>()
-        }
-    }
-
     /// The object is dead. A release: who finds no mark finds the cell as it was left.
     #[inline(always)]
     pub(super) fn clear(&self, offset: usize) {
@@ -248,8 +184,14 @@ impl Marks {
     /// # Safety
     /// Nobody else looks at the marks meanwhile.
     pub(super) unsafe fn keep(&self, colour: Colour) -> usize {
-        // SAFETY: as the caller says.
-        let marks = unsafe { self.alone() };
+        // SAFETY: atomics may be written through a shared reference, and nobody else uses them, says the caller.
+        let marks = unsafe {
+            &mut *self
+                .0
+                .as_ptr()
+                .cast_mut()
+                .cast::<[u8; BLOCK_BYTES / GRANULE]>()
+        };
         let mut count = 0;
         // The count of a part fits a byte, so that the compiler takes sixteen marks at a time.
         for part in marks.chunks_exact_mut(128) {

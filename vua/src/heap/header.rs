@@ -74,11 +74,7 @@ impl Kind {
     #[inline(always)]
     pub(super) const fn notes(self) -> u32 {
         let drops = if self.has_drop() { DROPS } else { 0 };
-        let tasks = if matches!(self, Kind::Task | Kind::Program) {
-            TASKS
-        } else {
-            0
-        };
+        let tasks = if matches!(self, Kind::Task) { TASKS } else { 0 };
         drops | tasks
     }
 
@@ -97,7 +93,7 @@ pub mod flags {
     pub const FROZEN: u8 = 2;
     /// The object can be reached from more than one task.
     pub const SHARED: u8 = 4;
-    /// The object is old, and the next store of a reference into it is to be noted first.
+    /// The collector wants to see the object before the next store into it.
     pub const LOG: u8 = 8;
     /// The hashed part of the shared table is being replaced: whoever would write to it must wait.
     pub const GROWING: u8 = 16;

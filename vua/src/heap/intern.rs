@@ -12,9 +12,6 @@ use crate::value::Value;
 pub(super) struct Interned {
     places: Vec<Option<Gc<Str>>>,
     used: usize,
-    /// Those that were made since the last collection, unless there was no room for one.
-    young: Vec<Gc<Str>>,
-    young_lost: bool,
 }
 
 // SAFETY: strings are immutable once made, and reaching them from any core is what they are for.
@@ -25,8 +22,6 @@ impl Interned {
         Interned {
             places: Vec::new(),
             used: 0,
-            young: Vec::new(),
-            young_lost: false,
         }
     }
 
@@ -65,32 +60,6 @@ impl Interned {
                 _ => at += 1,
             }
         }
-        self.young.clear();
-        self.young_lost = false;
-    }
-
-    /// As [`retain`](Self::retain), where `lives` is true of all that were there when this or `retain` was called last.
-    pub(super) fn retain_young(&mut self, lives: &mut dyn FnMut(NonNull<Header>) -> bool) {
-        if self.young_lost {
-            return self.retain(lives);
-        }
-        for string in core::mem::take(&mut self.young) {
-            if !lives(string.header_ptr())
-                && let Some(at) = self.place_of(string)
-            {
-                self.remove(at);
-                self.used -= 1;
-            }
-        }
-    }
-
-    fn place_of(&self, string: Gc<Str>) -> Option<usize> {
-        let mask = self.places.len() - 1;
-        let mut at = string.hash() as usize & mask;
-        while self.places[at]? != string {
-            at = (at + 1) & mask;
-        }
-        Some(at)
     }
 
     fn remove(&mut self, at: usize) {
@@ -147,11 +116,6 @@ impl Heap {
                 let _ = string.hash();
                 interned.places[at] = Some(string);
                 interned.used += 1;
-                if interned.young.try_reserve(1).is_ok() {
-                    interned.young.push(string);
-                } else {
-                    interned.young_lost = true;
-                }
                 Ok(string)
             }
         }

@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use smp::safepoint::Control;
 
 use super::block::{
-    BLOCK_BYTES, Block, CLASSES, LARGE, MAX_SMALL, PAYLOAD_BYTES, STRIDES, TASKS, TOUCHED, class_of,
+    BLOCK_BYTES, Block, CLASSES, LARGE, MAX_SMALL, PAYLOAD_BYTES, STRIDES, class_of,
 };
 use super::collect::sweep;
 use super::publish::WorkList;
@@ -82,14 +82,8 @@ pub struct LocalHeap {
     building: [Cell<Option<NonNull<Header>>>; 2],
     /// Objects that the collector asked to see before they change.
     log: UnsafeCell<Vec<NonNull<Header>>>,
-    /// The log, or the list of blocks, had no room: the collector must look at everything again.
+    /// The log had no room: the collector must look at everything again.
     log_overflowed: Cell<bool>,
-    /// Blocks that it has taken since the last collection; some of them it may have given back.
-    touched: UnsafeCell<Vec<NonNull<Block>>>,
-    /// Blocks that have come to hold tasks or programs since the last collection.
-    task_blocks: UnsafeCell<Vec<NonNull<Block>>>,
-    /// That list had no room once.
-    task_blocks_lost: Cell<bool>,
     /// Where this core is asked to collect at its next safepoint.
     control: Cell<Option<&'static Control>>,
     /// Blocks and large objects that it has taken, ever.
@@ -113,9 +107,6 @@ impl LocalHeap {
             building: [const { Cell::new(None) }; 2],
             log: UnsafeCell::new(Vec::new()),
             log_overflowed: Cell::new(false),
-            touched: UnsafeCell::new(Vec::new()),
-            task_blocks: UnsafeCell::new(Vec::new()),
-            task_blocks_lost: Cell::new(false),
             control: Cell::new(None),
             taken: Cell::new(0),
             made_to_fail: Cell::new(false),
@@ -152,41 +143,6 @@ impl LocalHeap {
     fn ask_collection(&self) {
         if let Some(control) = self.control.get() {
             control.poll.fetch_or(super::COLLECT, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes a block that the core has taken: the next collection is to look at it.
-    fn touch(&self, block: NonNull<Block>) {
-        // SAFETY: the core's own block. The only references to the list are made here and by the collector in its pause, and neither calls back.
-        unsafe {
-            block.as_ref().note(TOUCHED);
-            let touched = &mut *self.touched.get();
-            if touched.try_reserve(1).is_ok() {
-                touched.push(block);
-            } else {
-                self.log_overflowed.set(true);
-            }
-        }
-    }
-
-    /// Adds to the notes of a block of the core's that gets an object to be noted.
-    #[inline]
-    fn note(&self, block: NonNull<Block>, notes: u32) {
-        // SAFETY: a block in use; the list as in `touch`.
-        unsafe {
-            let before = block.as_ref().notes.load(Ordering::Relaxed);
-            if before & notes == notes {
-                return;
-            }
-            block.as_ref().note(notes);
-            if notes & !before & TASKS != 0 {
-                let list = &mut *self.task_blocks.get();
-                if list.try_reserve(1).is_ok() {
-                    list.push(block);
-                } else {
-                    self.task_blocks_lost.set(true);
-                }
-            }
         }
     }
 
@@ -250,7 +206,7 @@ impl LocalHeap {
             header.write(Header::new(kind, word));
             let notes = kind.notes();
             if notes != 0 {
-                self.note(Block::of(header), notes);
+                Block::of(header).as_ref().note(notes);
             }
         }
         Ok(header)
@@ -291,7 +247,6 @@ impl LocalHeap {
             let block = match available {
                 Some((block, free)) => {
                     self.count_taken(free);
-                    self.touch(block);
                     // SAFETY: the block is this core's to fill.
                     unsafe { block.as_ref() }
                         .cpu
@@ -334,7 +289,6 @@ impl LocalHeap {
         let whole = bytes.checked_add(size_of::<Block>())?;
         let (block, _) = self.heap.take(self.program.get(), whole)?;
         self.count_taken(bytes);
-        self.touch(block);
         // SAFETY: the run of blocks is ours alone.
         unsafe {
             block.as_ref().cpu.store(self.cpu, Ordering::Relaxed);
@@ -359,7 +313,6 @@ impl LocalHeap {
     fn take_block(&self) -> Option<NonNull<Block>> {
         let (block, zeroed) = self.heap.take(self.program.get(), BLOCK_BYTES)?;
         self.count_taken(PAYLOAD_BYTES);
-        self.touch(block);
         // SAFETY: the block is ours alone.
         unsafe {
             block.as_ref().cpu.store(self.cpu, Ordering::Relaxed);
@@ -551,7 +504,7 @@ impl LocalHeap {
 
     /// Notes an object for the collector.
     pub(super) fn log(&self, object: NonNull<Header>) {
-        // SAFETY: the only references to the log are made here and by the collector in its pause, and neither calls back.
+        // SAFETY: the only references to the log are made here and in `take_log`, and neither calls back.
         let log = unsafe { &mut *self.log.get() };
         if log.try_reserve(1).is_ok() {
             log.push(object);
@@ -559,40 +512,19 @@ impl LocalHeap {
             self.log_overflowed.set(true);
         }
     }
-}
 
-/// What a core has noted since the last collection.
-pub(super) struct Noted<'a> {
-    /// Old objects that were stored into. They are handed out once.
-    pub(super) log: &'a mut Vec<NonNull<Header>>,
-    /// Blocks that it took.
-    pub(super) touched: &'a mut Vec<NonNull<Block>>,
-    /// Blocks that have come to hold tasks or programs.
-    pub(super) task_blocks: &'a mut Vec<NonNull<Block>>,
-    /// Something is missing in the log or among the blocks.
-    pub(super) overflowed: &'a Cell<bool>,
-    /// Something was once missing among the blocks of tasks.
-    pub(super) task_blocks_lost: bool,
+    /// What [`barrier::before_store`](super::barrier::before_store) noted since the last call, and whether some did not fit.
+    ///
+    /// # Safety
+    /// By the core itself, or in the collector's pause.
+    pub unsafe fn take_log(&self) -> (Vec<NonNull<Header>>, bool) {
+        // SAFETY: as in `log`.
+        let log = unsafe { &mut *self.log.get() };
+        (core::mem::take(log), self.log_overflowed.replace(false))
+    }
 }
 
 impl LocalHeap {
-    /// What the core has noted.
-    ///
-    /// # Safety
-    /// In the collector's pause, and no other result of this is in use.
-    pub(super) unsafe fn noted(&self) -> Noted<'_> {
-        // SAFETY: nobody else uses the lists, says the caller.
-        unsafe {
-            Noted {
-                log: &mut *self.log.get(),
-                touched: &mut *self.touched.get(),
-                task_blocks: &mut *self.task_blocks.get(),
-                overflowed: &self.log_overflowed,
-                task_blocks_lost: self.task_blocks_lost.get(),
-            }
-        }
-    }
-
     /// For the collector, before it looks at the heap: gives up all that the core holds for allocations to come.
     ///
     /// # Safety

@@ -36,7 +36,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use smp::platform::Platform;
 
 pub use block::Block;
-pub use collect::{COLLECT, Extent, MarkHook, Marker, Mutators};
+pub use collect::{COLLECT, MarkHook, Marker, Mutators};
 pub use header::{Header, Kind, flags};
 pub use local::LocalHeap;
 pub(crate) use outside::Budget;
@@ -182,10 +182,6 @@ impl Heap {
         if let Some(account) = pool.opened(program) {
             account.used.fetch_add(bytes, Ordering::Relaxed);
         }
-        // SAFETY: the header of a block in use is initialised.
-        unsafe { taken.0.as_ref() }
-            .counted
-            .store(bytes, Ordering::Relaxed);
         Some(taken)
     }
 
@@ -194,9 +190,7 @@ impl Heap {
         let mut pool = self.pool.lock();
         let block = pool.take_available(program, class)?;
         // SAFETY: the header of a block in use is initialised.
-        let header = unsafe { block.as_ref() };
-        let free = header.free.load(Ordering::Relaxed) as usize;
-        header.counted.fetch_add(free, Ordering::Relaxed);
+        let free = unsafe { block.as_ref() }.free.load(Ordering::Relaxed) as usize;
         if let Some(account) = pool.opened(program) {
             account.used.fetch_add(free, Ordering::Relaxed);
         }
@@ -211,13 +205,17 @@ impl Heap {
         let mut pool = self.pool.lock();
         // SAFETY: as the caller says.
         unsafe {
-            let header = block.as_ref();
-            if let Some(account) = pool.opened(header.program()) {
-                let counted = header.counted.load(Ordering::Relaxed);
-                account.used.fetch_sub(counted, Ordering::Relaxed);
+            let (program, bytes) = (
+                block.as_ref().program(),
+                block.as_ref().bytes.load(Ordering::Relaxed),
+            );
+            if let Some(account) = pool.opened(program) {
+                // A block that a collection counted for less has been given back by it, not here.
+                let used = account.used.load(Ordering::Relaxed);
+                account
+                    .used
+                    .store(used.saturating_sub(bytes), Ordering::Relaxed);
             }
-            self.collector
-                .forget_live(header.live.load(Ordering::Relaxed));
             pool.give(self.platform, block);
         }
     }

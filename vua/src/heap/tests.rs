@@ -284,9 +284,8 @@ fn the_barrier_notes_an_object_once() {
         barrier::before_store(cell.header_ptr(), &local);
         barrier::before_store(cell.header_ptr(), &local);
         assert_eq!(cell.header().flags(), flags::SHARED);
-        let noted = local.noted();
-        assert_eq!(*noted.log, std::vec![cell.header_ptr()]);
-        assert!(!noted.overflowed.get());
+        assert_eq!(local.take_log(), (std::vec![cell.header_ptr()], false));
+        assert_eq!(local.take_log(), (Vec::new(), false));
     }
 }
 

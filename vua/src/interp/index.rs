@@ -243,12 +243,15 @@ pub(crate) fn store(
     value: Value,
 ) -> Result<Stored, Leave> {
     loop {
-        if table.is_shared() {
+        let bits = table.header().flags();
+        if bits & flags::LOG != 0 {
+            // SAFETY: the table lives: it is in the frame.
+            unsafe { barrier::before_store(table.header_ptr(), &core.heap) };
+        }
+        if bits & flags::SHARED != 0 {
             core.publish(value)?;
             core.publish(key)?;
         }
-        // SAFETY: the table lives: it is in the frame.
-        unsafe { barrier::on_store(table.header_ptr(), &core.heap) };
         match table.set(&core.heap, key, value) {
             Ok(()) => return Ok(Stored::Done),
             Err(SetError::Grow) => {
@@ -305,10 +308,13 @@ pub(super) fn set_cell(vm: &mut Vm, ins: u32) -> Flow {
                 register(core.base, d(ins)),
             )
         };
-        if cell.header().has(flags::SHARED) {
+        let bits = cell.header().flags();
+        if bits & flags::LOG != 0 {
+            barrier::before_store(cell.header_ptr(), &core.heap);
+        }
+        if bits & flags::SHARED != 0 {
             core.publish(value)?;
         }
-        barrier::on_store(cell.header_ptr(), &core.heap);
         cell.set(value);
     }
     Ok(())

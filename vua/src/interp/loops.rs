@@ -286,7 +286,6 @@ impl Core {
             self.publish_common()?;
             let first = self.boxed(first)?;
             let last = self.boxed(last)?;
-            self.before_resumers_change();
             let latch = match Gc::<Latch>::from_value(get(base, 3)) {
                 Some(latch) => latch,
                 None => {

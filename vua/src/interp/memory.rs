@@ -331,8 +331,10 @@ impl Core {
                 super::throw::type_name(holder)
             ));
         }
-        // SAFETY: as above.
-        unsafe { barrier::on_store(root, &self.heap) };
+        if bits & flags::LOG != 0 {
+            // SAFETY: as above.
+            unsafe { barrier::before_store(root, &self.heap) };
+        }
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use super::memory::{Found, Place};
 use super::operate::text_of;
 use super::throw::Leave;
 use crate::engine::{Engine, Metamethod, Program};
-use crate::heap::{Extent, Header, LocalHeap, NeedMemory};
+use crate::heap::{Header, LocalHeap, NeedMemory};
 use crate::memory::{Array, Struct};
 use crate::number::{self, Number};
 use crate::object::{Gc, Str};
@@ -242,8 +242,8 @@ impl Call<'_> {
     }
 
     /// Collects. A safepoint, as [`poll`](Self::poll).
-    pub(crate) fn collect(&mut self, extent: Extent) {
-        self.core.collect(extent);
+    pub fn collect(&mut self) {
+        self.core.collect();
     }
 
     /// Whether the running task is the one that runs finalizers.

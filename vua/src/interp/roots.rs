@@ -25,7 +25,7 @@ use super::native::Throw;
 use super::throw::{Flow, Leave};
 use crate::bytecode::instructions::Op;
 use crate::engine::Engine;
-use crate::heap::{COLLECT, Extent, Header, Heap, Kind, LocalHeap, Marker, Mutators, NeedMemory};
+use crate::heap::{COLLECT, Header, Heap, Kind, LocalHeap, Marker, Mutators, NeedMemory};
 use crate::object::{Gc, Proto};
 use crate::observe::trace::Event;
 use crate::task::{Latch, State, Task, WaitFor, coroutine};
@@ -96,7 +96,7 @@ impl Core {
         let frame = (self.base as usize).wrapping_sub(self.stack as usize);
         if self.heap.was_made_to_fail() {
             heap.relent(self.pc as usize ^ frame);
-            self.collect(Extent::Verified);
+            self.collect();
             return true;
         }
         let (pc, taken) = (self.pc as usize, self.heap.taken());
@@ -110,7 +110,7 @@ impl Core {
             }
             times = if since <= FEW { last.times + 1 } else { 0 };
         }
-        self.collect(Extent::Full);
+        self.collect();
         if times >= PATIENCE || !self.heap.has_room(need.bytes) {
             self.relieved = Relief::default();
             return false;
@@ -135,29 +135,29 @@ impl Core {
         }
     }
 
-    /// Collects, or waits for the collection that another core begins at the same moment. When it returns, one has begun after the call, a full one if that is what was asked for. A safepoint: everything
+    /// Collects, or waits for the collection that another core begins at the same moment. When it returns, one has begun after the call. A safepoint: everything
     /// alive is in frames or other roots.
     ///
     /// Whoever stops the world first may do so for something else ([a look for a deadlock](crate::task::run)): then it is this core's turn after that.
     #[cold]
-    pub(crate) fn collect(&self, extent: Extent) {
+    pub(crate) fn collect(&self) {
         let engine = self.engine;
         let safepoints = engine.scheduler().safepoints();
         let asked = engine.platform().now();
         // This core runs, so no collection is going on.
-        let before = engine.heap().collections_of(extent);
+        let before = engine.heap().collections();
         loop {
             if safepoints.stop_begin(self.cpu) {
                 safepoints.stop_wait(self.cpu);
                 // SAFETY: the world is stopped.
-                let finish = unsafe { engine.heap().collect(engine, self.cpu, asked, extent) };
+                let finish = unsafe { engine.heap().collect(engine, self.cpu, asked) };
                 safepoints.resume(self.cpu);
                 finish.finish();
                 engine.finalize_due(self.cpu);
                 break;
             }
             self.worker().stop_hold();
-            if engine.heap().collections_of(extent) != before {
+            if engine.heap().collections() != before {
                 break;
             }
         }
@@ -208,10 +208,10 @@ impl Core {
         let safepoints = engine.scheduler().safepoints();
         safepoints.take(self.cpu, COLLECT);
         if engine.collects_always() {
-            self.collect(Extent::Verified);
+            self.collect();
             safepoints.post(self.cpu, COLLECT);
         } else if engine.heap().is_collection_due() {
-            self.collect(Extent::Due);
+            self.collect();
         }
     }
 }
@@ -487,12 +487,8 @@ impl Mutators for Engine {
     unsafe fn is_live_task(&self, task: NonNull<Header>) -> bool {
         // SAFETY: a task, says the caller.
         let task: Gc<Task> = unsafe { Gc::from_ptr(task.cast()) };
-        !task.has_ended() && task.program().is_alive()
-    }
-
-    unsafe fn has_ended(&self, task: NonNull<Header>) -> bool {
-        // SAFETY: a task, says the caller.
-        unsafe { Gc::<Task>::from_ptr(task.cast()) }.has_ended()
+        matches!(task.state(), State::Ready | State::Running | State::Waiting)
+            && task.program().is_alive()
     }
 }
 

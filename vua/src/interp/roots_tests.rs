@@ -5,7 +5,6 @@ extern crate std;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::{Engine, Options};
-use crate::heap::Extent;
 use crate::heap::testing::Memory;
 
 /// A core that wants a collection while another one stops the world for something else collects after that: it has been promised the memory of what is
@@ -28,7 +27,7 @@ fn a_collection_that_another_stop_forestalls_is_made_after_it() {
             core.set_worker(worker);
             runs.store(true, Ordering::Release);
             wait_for(&stops);
-            core.collect(Extent::Full);
+            core.collect();
             let collections = engine.heap().collections();
             core.drop_worker();
             collections

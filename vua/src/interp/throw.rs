@@ -178,13 +178,13 @@ impl Core {
                                 Ok(()) => error,
                                 Err(_) => self.engine.out_of_memory(),
                             };
-                            latch.fail(self.engine, &self.heap, index, up, error, self.task);
+                            latch.fail(self.engine, index, up, error, self.task);
                         }
                         None if matches!(frame.link(), Link::Bottom) => {
                             if !latch.has_failed() {
                                 // A piece that was cancelled by itself: its iterations are missing.
                                 let error = self.engine.cancelled_text();
-                                latch.fail(self.engine, &self.heap, index, up, error, self.task);
+                                latch.fail(self.engine, index, up, error, self.task);
                             }
                         }
                         None => {

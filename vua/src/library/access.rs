@@ -320,10 +320,10 @@ impl Call<'_> {
     /// Stores `value` after the last of a sequence without metamethods: whole on a shared table.
     pub(crate) fn append(&mut self, table: Gc<Table>, value: Value) -> Result<(), Throw> {
         loop {
+            self.before_store(table)?;
             if table.is_shared() {
                 self.publish(value)?;
             }
-            self.before_store(table)?;
             match table.insert_whole(&self.core.heap, value) {
                 Ok(()) => return Ok(()),
                 Err(SetError::Grow) if !table.is_shared() => {
@@ -355,11 +355,14 @@ impl Call<'_> {
 
     /// What the collector and freezing ask of a change to a table.
     pub(crate) fn before_store(&mut self, table: Gc<Table>) -> Result<(), Throw> {
-        if table.header().has(flags::FROZEN) {
+        let bits = table.header().flags();
+        if bits & flags::FROZEN != 0 {
             return Err(self.store_error(table, SetError::Frozen));
         }
-        // SAFETY: the table lives: it is in the frame.
-        unsafe { barrier::on_store(table.header_ptr(), &self.core.heap) };
+        if bits & flags::LOG != 0 {
+            // SAFETY: the table lives: it is in the frame.
+            unsafe { barrier::before_store(table.header_ptr(), &self.core.heap) };
+        }
         Ok(())
     }
 
@@ -417,11 +420,13 @@ impl Call<'_> {
     pub(crate) fn set_captured_integer(&mut self, i: usize, value: i64) -> Result<(), Throw> {
         let value = self.integer(value)?;
         if let Some(native) = self.running() {
+            if native.header().has(flags::LOG) {
+                // SAFETY: the function lives: it is in the frame.
+                unsafe { barrier::before_store(native.header_ptr(), &self.core.heap) };
+            }
             if native.header().has(flags::SHARED) {
                 self.publish(value)?;
             }
-            // SAFETY: the function lives: it is in the frame.
-            unsafe { barrier::on_store(native.header_ptr(), &self.core.heap) };
             native.set_capture(i, value);
         }
         Ok(())

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::Builder;
 use super::access::Fetched;
 use super::buffer::Buffer;
-use crate::heap::{Extent, NeedMemory, flags};
+use crate::heap::{NeedMemory, flags};
 use crate::interp::native::{Call, Next, Throw};
 use crate::memory::{Array, Struct};
 use crate::number::{self, Number};
@@ -576,19 +576,14 @@ fn collectgarbage(call: &mut Call<'_>) -> Result<Next, Throw> {
     };
     let value = match option.map_or(&b"collect"[..], |option| option.bytes()) {
         b"count" => Value::float(super::collector::used(call) as f64 / 1024.0),
-        // A step is a whole collection, or a young one if the program wants generations: all there is to a step in Lua then.
+        // A step is a whole collection.
         which @ (b"collect" | b"step") => {
             let state = if which == b"step" { STEPPED } else { COLLECTED };
             // A finalizer can't wait for itself. Lua gives nil, too.
             if call.is_finalizer() {
                 return Ok(Next::One(Value::NIL));
             }
-            let is_young = which == b"step" && call.program().tuning().is_generational();
-            call.collect(if is_young {
-                Extent::Young
-            } else {
-                Extent::Full
-            });
+            call.collect();
             call.engine().files().close_dead(call.platform());
             return Ok(Next::Wait {
                 until: WaitFor::Finalized,

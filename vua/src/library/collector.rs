@@ -39,20 +39,14 @@ fn stats(call: &mut Call<'_>) -> Result<Next, Throw> {
         ("most_live", Some(statistics.most_live())),
         ("allocated", Some(heap.allocated_bytes())),
         ("collections", Some(statistics.collections() as usize)),
-        ("young", Some(statistics.young() as usize)),
     ];
     for (name, value) in bytes {
         if let Some(value) = value {
             integer(call, table, name, value as u64)?;
         }
     }
-    for (name, histogram) in [
-        ("pauses", statistics.pauses()),
-        ("young_pauses", statistics.young_pauses()),
-    ] {
-        let pauses = times(call, at + 1, histogram)?;
-        call.set_field(table, name, pauses.value())?;
-    }
+    let pauses = times(call, at + 1, statistics.pauses())?;
+    call.set_field(table, "pauses", pauses.value())?;
     Ok(Next::One(table.value()))
 }
 

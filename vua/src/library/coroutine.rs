@@ -107,8 +107,10 @@ fn begin(
 
 /// What the collector asks before a coroutine's stack changes.
 fn before_change(call: &Call<'_>, coroutine: Gc<Coroutine>) {
-    // SAFETY: the coroutine lives: it is in the frame.
-    unsafe { barrier::on_store(coroutine.header_ptr(), &call.core.heap) };
+    if coroutine.header().has(flags::LOG) {
+        // SAFETY: the coroutine lives: it is in the frame.
+        unsafe { barrier::before_store(coroutine.header_ptr(), &call.core.heap) };
+    }
 }
 
 /// Copies what a coroutine gave, to slots `at..`, and releases it.

@@ -1,4 +1,4 @@
-//! What `collectgarbage` was told about the collector's mode and pace, for who asks: nothing of it has an effect (see [`base`](super::base)), but that a step is a young collection for a program that wants generations.
+//! What `collectgarbage` was told about the collector's mode and pace, for who asks: nothing of it has an effect (see [`base`](super::base)).
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 

@@ -594,26 +594,6 @@ pub fn same_struct(a: Value, b: Value) -> bool {
     }
 }
 
-/// Whether a struct or an array has references in memory of its own, or may have: what is stored there is stored through it or what has it as its root.
-///
-/// # Safety
-/// It is a live struct or array.
-pub(crate) unsafe fn holds_references(object: NonNull<Header>) -> bool {
-    // SAFETY: each cast follows the kind.
-    unsafe {
-        if object.as_ref().kind() == Kind::Struct {
-            let it: Gc<Struct> = Gc::from_ptr(object.cast());
-            return (*it.as_ptr()).root.is_null() && !it.of().info().refs.is_empty();
-        }
-        let it: Gc<Array> = Gc::from_ptr(object.cast());
-        let refers = match it.of() {
-            Some(of) => !of.info().refs.is_empty(),
-            None => it.scalar() == Some(Scalar::Ref),
-        };
-        (*it.as_ptr()).root.is_null() && refers
-    }
-}
-
 fn header_value(tag: Tag, object: *mut Header) -> Value {
     match NonNull::new(object) {
         // SAFETY: a live object of that tag, say the callers.

@@ -31,7 +31,7 @@ pub(crate) use monitor::{HeldList, description};
 pub use monitor::{Monitor, Want};
 pub use queue::{End, Queue};
 
-use crate::heap::{Header, Kind, NeedMemory, Visit, barrier};
+use crate::heap::{Header, Kind, NeedMemory, Visit, barrier, flags};
 use crate::interp::native::Call;
 use crate::library::Builder;
 use crate::object::{Gc, walk};
@@ -59,7 +59,11 @@ fn sort_of(value: Value) -> u8 {
 /// What the collector asks of a store into an object.
 fn before_store(call: &Call<'_>, object: NonNull<Header>) {
     // SAFETY: the object lives: it is in the frame.
-    unsafe { barrier::on_store(object, call.heap()) };
+    unsafe {
+        if object.as_ref().has(flags::LOG) {
+            barrier::before_store(object, call.heap());
+        }
+    }
 }
 
 /// What an object of this module refers to.

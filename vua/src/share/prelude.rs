@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::pieces;
 use crate::compile::modules::NoFiles;
-use crate::heap::{Budget, Heap, LocalHeap, NeedMemory, barrier};
+use crate::heap::{Budget, Heap, LocalHeap, NeedMemory, barrier, flags};
 use crate::interp::native::{Call, Next, Throw};
 use crate::library::Builder;
 use crate::library::module::load_module;
@@ -220,7 +220,11 @@ impl Prelude {
             local.publish(closure.value(), &mut || ())?;
             let header = self.environment.header_ptr();
             // SAFETY: the environment lives as long as the engine.
-            unsafe { barrier::on_store(header, local) };
+            unsafe {
+                if header.as_ref().has(flags::LOG) {
+                    barrier::before_store(header, local);
+                }
+            }
             match self.environment.set(local, name, closure.value()) {
                 Ok(()) => {}
                 Err(SetError::NeedMemory(need)) => return Err(need),

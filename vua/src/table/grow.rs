@@ -9,7 +9,7 @@ use super::access::Locked;
 use super::dense::{DenseBlock, MAX_CAPACITY};
 use super::key::{Key, Lookup};
 use super::{INTEGER_NODES, NodeBlock, Table};
-use crate::heap::{LocalHeap, NeedMemory, SLICE, barrier, flags};
+use crate::heap::{LocalHeap, NeedMemory, SLICE, flags};
 use crate::object::Gc;
 use crate::value::Value;
 
@@ -229,17 +229,10 @@ impl Gc<Table> {
                 pace.step(3);
             }
         }
-        self.before_new_block(local);
         self.fields().dense.store(new.as_ptr(), Ordering::Release);
         // SAFETY: the table is its task's alone, so nobody else knows the block.
         unsafe { old.free(local) };
         Ok(())
-    }
-
-    /// What the collector asks before the table gets another block. Who stores into it has seen to that, but there may have been a collection since.
-    fn before_new_block(self, local: &LocalHeap) {
-        // SAFETY: the table lives while its handle is used.
-        unsafe { barrier::on_store(self.header_ptr(), local) };
     }
 
     fn rehash(
@@ -352,7 +345,6 @@ impl Gc<Table> {
                 pace.step(2);
             }
         }
-        self.before_new_block(local);
         self.fields().state.store(integer_nodes, Ordering::Relaxed);
         self.fields()
             .dense
@@ -423,7 +415,6 @@ impl Gc<Table> {
             }
             pace.step(6);
         }
-        self.before_new_block(local);
         // Release: a reader that finds the new block finds it filled. Then the mark goes: a writer that no longer
         // finds it finds the new block, for both are read and written in the same order.
         self.fields().nodes.store(new.as_ptr(), Ordering::Release);

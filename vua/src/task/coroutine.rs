@@ -27,7 +27,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::{INITIAL_SLOTS, Task, free_stack, new_stack};
-use crate::heap::{Header, Kind, LocalHeap, Marker, NeedMemory, Visit, barrier, flags};
+use crate::heap::{Header, Kind, LocalHeap, Marker, NeedMemory, Visit, flags};
 use crate::interp::core_state::{Core, Step};
 use crate::interp::frame::{Continuation, Frame, Link, SLACK};
 use crate::interp::native::Throw;
@@ -425,8 +425,6 @@ impl Core {
 
     /// Exchanges the stack in use, whose state the core has saved in itself, for the one in `coroutine`.
     fn exchange(&mut self, task: Gc<Task>, coroutine: Gc<Coroutine>) {
-        // SAFETY: the coroutine lives: its task refers to it.
-        unsafe { barrier::on_store(coroutine.header_ptr(), &self.heap) };
         let (own, other) = (task.fields(), coroutine.fields());
         own.stack.swap(&other.stack);
         own.slots.swap(&other.slots);
@@ -509,16 +507,6 @@ impl Core {
         true
     }
 
-    /// The stacks under that of the running coroutine are about to change: those that coroutines hold for who resumed them.
-    pub(crate) fn before_resumers_change(&self) {
-        let mut coroutine = self.coroutine();
-        while let Some(held) = coroutine {
-            // SAFETY: coroutines that run are referred to from their task, and by those that they resumed.
-            unsafe { barrier::on_store(held.header_ptr(), &self.heap) };
-            coroutine = held.resumed_from().1;
-        }
-    }
-
     /// An error that nothing in the running coroutine catches ends it, and its resumer goes on.
     pub(crate) fn fail_coroutine(&mut self, coroutine: Gc<Coroutine>, error: Value) {
         coroutine.fields().error.set(error);
@@ -556,8 +544,6 @@ impl Core {
 
     /// One of the `__close` metamethods of a coroutine that is being closed raised an error, which takes the place of any before.
     pub(crate) fn note_closing_error(&mut self, coroutine: Gc<Coroutine>, error: Value) {
-        // SAFETY: the coroutine lives: its task refers to it.
-        unsafe { barrier::on_store(coroutine.header_ptr(), &self.heap) };
         coroutine.fields().error.set(error);
         coroutine.fields().outcome.set(Outcome::Failed);
     }
@@ -735,16 +721,6 @@ pub(crate) unsafe fn trace(
     }
     // SAFETY: says the caller.
     unsafe { visit_stack(fields, from.saturating_sub(FIRST), visit) }.map(|next| next + FIRST)
-}
-
-/// Whether a coroutine's stack is its own, and rests.
-///
-/// # Safety
-/// It is a live coroutine.
-pub(crate) unsafe fn is_at_rest(object: NonNull<Header>) -> bool {
-    // SAFETY: as the caller says.
-    let coroutine: Gc<Coroutine> = unsafe { Gc::from_ptr(object.cast()) };
-    matches!(coroutine.status(), Status::Suspended | Status::Dead)
 }
 
 /// The mark hook of coroutines.

@@ -25,7 +25,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::{State, Task, WaitFor};
 use crate::bytecode::instructions::{a, c};
-use crate::heap::{COLLECT, barrier, is_public};
+use crate::heap::{COLLECT, is_public};
 use crate::interp::Core;
 use crate::interp::core_state::Step;
 use crate::interp::frame::Link;
@@ -130,8 +130,6 @@ impl Core {
         fields.slots.set(0);
         task.observe();
         self.program.register().leave(task);
-        // SAFETY: the core's task lives.
-        unsafe { barrier::on_store(task.header_ptr(), &self.heap) };
         task.end(State::Done, |waiter| self.make_ready(waiter));
         self.program.count_end(self.cpu);
         self.switch_to_task(joiner);

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::list::{List, Peers, WaitList};
 use super::{SpinLocked, Task, Woken};
 use crate::engine::Engine;
-use crate::heap::{Header, Kind, LocalHeap, NeedMemory, barrier, flags};
+use crate::heap::{Header, Kind, LocalHeap, NeedMemory, flags};
 use crate::object::{Gc, Object};
 use crate::value::{Tag, Value};
 
@@ -161,7 +161,6 @@ impl Gc<Latch> {
     pub(crate) fn fail(
         self,
         engine: &Engine,
-        local: &LocalHeap,
         index: Value,
         up: bool,
         error: Value,
@@ -170,8 +169,6 @@ impl Gc<Latch> {
         let locked = SpinLocked::new(self.header());
         let latch = self.fields();
         if latch.index.get().is_nil() || earlier(index, latch.index.get(), up) {
-            // SAFETY: the latch lives while its handle is used.
-            unsafe { barrier::on_store(self.header_ptr(), local) };
             latch.index.set(index);
             latch.error.set(error);
         }

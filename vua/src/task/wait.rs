@@ -10,7 +10,7 @@ use smp::scheduler::{Find, Rest};
 use super::{Latch, State, Task, WaitFor, Woken};
 use crate::bytecode::instructions::Op;
 use crate::engine::status;
-use crate::heap::{COLLECT, Extent, barrier, flags};
+use crate::heap::{COLLECT, flags};
 use crate::interp::native::Throw;
 use crate::interp::throw::{Flow, Leave};
 use crate::interp::{Core, Exit, Vm, enter};
@@ -161,7 +161,7 @@ impl Vm {
             self.core.worker().stop_hold();
         }
         if bits & COLLECT != 0 && self.core.engine.heap().is_collection_due() {
-            self.core.collect(Extent::Due);
+            self.core.collect();
         }
         if bits & HEARTBEAT != 0 {
             self.core.engine.flush_output();
@@ -656,11 +656,8 @@ impl Core {
                 if state == State::Failed {
                     // The error was raised outside any iteration: before the body's head, for want of stack.
                     let error = self.publish_or_memory_error(self.error);
-                    latch.fail(engine, &self.heap, Value::small(0), true, error, Some(task));
+                    latch.fail(engine, Value::small(0), true, error, Some(task));
                 }
-                // What it holds no longer changes, and a collection no longer looks into it for being alive.
-                // SAFETY: the core's task lives.
-                unsafe { barrier::on_store(task.header_ptr(), &self.heap) };
                 task.set_state(state);
                 // SAFETY: the task has ended, and nobody joins a piece.
                 unsafe { self.recycle_stack(self.stack, fields.slots.get()) };
@@ -672,19 +669,10 @@ impl Core {
                     if let Some(latch) = latch {
                         let number =
                             Value::inline_integer(fields.number.get() as i64).unwrap_or(Value::NIL);
-                        latch.fail(
-                            engine,
-                            &self.heap,
-                            number,
-                            true,
-                            fields.result.get(),
-                            Some(task),
-                        );
+                        latch.fail(engine, number, true, fields.result.get(), Some(task));
                     }
                     self.program.add_failed(task);
                 }
-                // SAFETY: as above.
-                unsafe { barrier::on_store(task.header_ptr(), &self.heap) };
                 task.end(state, |waiter| match next {
                     None => next = Some(waiter),
                     Some(_) => self.make_ready(waiter),

@@ -27,8 +27,6 @@ pub(in crate::heap) struct Finalizers(Vec<Queue>);
 struct Queue {
     /// In the order in which they were registered.
     registered: Vec<Gc<Table>>,
-    /// How many of them, from the first on, the last collection has seen: they are old.
-    seen: usize,
     /// In the order in which they are to be finalized.
     due: VecDeque<Gc<Table>>,
     /// The program ends: whatever is registered is due, and nothing is registered any more.
@@ -66,23 +64,12 @@ impl Queue {
         if self.closing {
             return false;
         }
-        // What a young collection need not look at is marked: it was, or became due and was marked, in one before.
-        let from = if marker.is_young() {
-            self.seen.min(self.registered.len())
-        } else {
-            0
-        };
-        let any = self.separate_from(from, marker);
-        self.seen = self.registered.len();
-        any
-    }
-
-    fn separate_from(&mut self, from: usize, marker: &mut Marker<'_>) -> bool {
         // SAFETY: registered tables have not been swept: they were alive, or new, when the last collection ended.
         let is_marked = |table: &Gc<Table>, marker: &Marker<'_>| unsafe {
             marker.is_marked(table.header_ptr())
         };
-        let dead = self.registered[from..]
+        let dead = self
+            .registered
             .iter()
             .filter(|table| !is_marked(table, marker))
             .count();
@@ -90,16 +77,12 @@ impl Queue {
             return false;
         }
         if self.due.try_reserve(dead).is_ok() {
-            for table in self.registered[from..].iter().rev() {
+            for table in self.registered.iter().rev() {
                 if !is_marked(table, marker) {
                     self.due.push_back(*table);
                 }
             }
-            let mut place = 0;
-            self.registered.retain(|table| {
-                place += 1;
-                place <= from || is_marked(table, marker)
-            });
+            self.registered.retain(|table| is_marked(table, marker));
         }
         true
     }

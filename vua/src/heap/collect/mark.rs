@@ -31,7 +31,6 @@ use super::super::block::{BLOCK_BYTES, Block, Colour, RESCAN};
 use super::super::pool::Pool;
 use super::super::{Header, Heap, Kind, SLICE, Visit, flags};
 use super::sweep;
-use super::verify::Verification;
 use super::weak::{self, WeakTables, Weakness};
 use crate::object::{Gc, NativeFunction, Proto};
 use crate::table::{DenseBlock, NodeBlock, RadixNode, Table};
@@ -51,9 +50,6 @@ const _: () = assert!(size_of::<Segment>() == 4096);
 
 /// Objects looked ahead: as far as memory takes to answer, at about ten nanoseconds an object.
 const AHEAD: usize = 8;
-
-/// What an object costs, in words looked at.
-const OBJECT_WORK: u64 = 8;
 
 /// How often a marker looks whether others are out of work.
 const SHARE_EVERY: u32 = 64;
@@ -206,10 +202,6 @@ impl Shared {
         self.weak.lock().get(i).copied()
     }
 
-    fn take_weak(&self) -> WeakTables {
-        core::mem::take(&mut *self.weak.lock())
-    }
-
     fn is_done(&self) -> bool {
         // In this order: see the module.
         self.full_count.load(Ordering::Acquire) == 0 && {
@@ -249,14 +241,8 @@ pub struct Marker<'a> {
     colour: Colour,
     /// The metatable that it came to last, and what that says.
     last_metatable: (Option<Gc<Table>>, Option<Weakness>),
-    /// Objects looked into, each slice of a long one: for the share of each core.
+    /// Objects looked into, in bytes of entries: for the share of each core.
     pub(super) traced: u64,
-    /// Words looked at, and a few more for each object: what marking costs, in no unit of time.
-    pub(super) work: u64,
-    /// The collection is young: what bears the mark was alive before it.
-    young: bool,
-    /// See [`Verification`].
-    pub(super) verification: Option<&'a mut Verification>,
 }
 
 /// Tells what an object of a kind refers to, by calling the marker for each of its references. The world is stopped; an object
@@ -269,13 +255,9 @@ impl<'a> Marker<'a> {
         pool: &'a Pool,
         shared: &'a Shared,
         colour: Colour,
-        young: bool,
     ) -> Marker<'a> {
         Marker {
             colour,
-            young,
-            work: 0,
-            verification: None,
             heap,
             pool,
             shared,
@@ -287,19 +269,6 @@ impl<'a> Marker<'a> {
             last_metatable: (None, None),
             traced: 0,
         }
-    }
-
-    /// Whether the collection is young.
-    pub(super) fn is_young(&self) -> bool {
-        self.young
-    }
-
-    pub(super) fn colour(&self) -> Colour {
-        self.colour
-    }
-
-    pub(super) fn heap(&self) -> &'a Heap {
-        self.heap
     }
 
     /// The object that a value refers to is alive.
@@ -331,9 +300,6 @@ impl<'a> Marker<'a> {
     /// It is an object of the heap, not a static one.
     #[inline(always)]
     pub unsafe fn keep(&mut self, object: NonNull<Header>) -> bool {
-        if self.verification.is_some() {
-            self.verify(object);
-        }
         // SAFETY: an object of the heap, says the caller.
         let marks = unsafe { &Block::of(object).as_ref().marks };
         marks.mark(Block::offset(object), self.colour)
@@ -356,34 +322,9 @@ impl<'a> Marker<'a> {
     /// There are `count` of them at `words`.
     #[inline(always)]
     pub unsafe fn values(&mut self, words: *const u64, count: usize) {
-        self.work += count as u64;
-        // SAFETY: as the caller says.
-        let at = |i: usize| unsafe { Value::from_bits(*words.add(i)) };
-        if !self.young {
-            for i in 0..count {
-                self.value(at(i));
-            }
-            return;
-        }
-        // Most of what an old object refers to is old, too, and needs no entry.
         for i in 0..count {
-            if i + AHEAD < count
-                && let Some(object) = at(i + AHEAD).object()
-            {
-                prefetch_mark(object.as_ptr());
-            }
-            self.young_value(at(i));
-        }
-    }
-
-    /// As [`value`](Self::value), in a young collection.
-    #[inline(always)]
-    fn young_value(&mut self, value: Value) {
-        if let Some(object) = value.object()
-            // SAFETY: a value's object lives.
-            && unsafe { !self.is_marked(object) }
-        {
-            self.value(value);
+            // SAFETY: as the caller says.
+            self.value(unsafe { Value::from_bits(*words.add(i)) });
         }
     }
 
@@ -392,10 +333,6 @@ impl<'a> Marker<'a> {
     /// # Safety
     /// There are `count` of them at `words`.
     pub unsafe fn words(&mut self, words: *const u64, count: usize) {
-        if self.is_exact() {
-            return;
-        }
-        self.work += count as u64;
         for i in 0..count {
             // SAFETY: there is a word; it is used as a value only when it is known to refer to an object.
             let value = unsafe { Value::from_bits(*words.add(i)) };
@@ -416,11 +353,6 @@ impl<'a> Marker<'a> {
 
     #[inline(always)]
     fn push(&mut self, entry: u64) {
-        if self.verification.is_some()
-            && let Some(object) = NonNull::new(parts(entry).0)
-        {
-            self.verify(object);
-        }
         // SAFETY: `current` is null or this marker's own.
         unsafe {
             if !self.current.is_null() && (*self.current).count < ENTRIES {
@@ -524,9 +456,6 @@ impl<'a> Marker<'a> {
     /// Gives others a part of what is in hand, if there is nothing for them yet.
     #[cold]
     fn share(&mut self) {
-        if self.verification.is_some() {
-            return;
-        }
         if self.shared.full_count.load(Ordering::Relaxed) != 0 {
             return;
         }
@@ -679,11 +608,6 @@ impl<'a> Marker<'a> {
         self.shared.weak.lock().clear();
     }
 
-    /// The weak tables that were come to.
-    pub(super) fn take_weak(&self) -> WeakTables {
-        self.shared.take_weak()
-    }
-
     /// Marks an object, and looks into it if it was not marked; or looks into a slice of it.
     #[inline(always)]
     fn visit(&mut self, next: u64) {
@@ -696,71 +620,6 @@ impl<'a> Marker<'a> {
         }
     }
 
-    /// Looks into an object that is old, and may refer to what is not.
-    ///
-    /// # Safety
-    /// It is an object of the heap, and bears the mark.
-    pub(super) unsafe fn again(&mut self, object: NonNull<Header>) {
-        // SAFETY: as the caller says.
-        unsafe {
-            if object.as_ref().kind() == Kind::Table {
-                self.traced += 1;
-                self.asks_log(object);
-                self.table(Gc::from_ptr(object.cast()), true);
-            } else {
-                self.trace(entry(object, 0));
-            }
-        }
-    }
-
-    /// Of a table's blocks one: marked, and looked into, in case of a table that is looked into `again` whether it was marked or not.
-    ///
-    /// # Safety
-    /// It is an object of the heap.
-    #[inline(always)]
-    pub(super) unsafe fn block(&mut self, object: NonNull<Header>, again: bool) {
-        // SAFETY: as the caller says.
-        unsafe {
-            if again {
-                self.keep(object);
-                self.trace(entry(object, 0));
-            } else {
-                self.object(object);
-            }
-        }
-    }
-
-    /// The dense block of a table, and what hangs on it.
-    ///
-    /// # Safety
-    /// An object of the heap.
-    #[inline(always)]
-    pub(super) unsafe fn dense(&mut self, dense: Gc<DenseBlock>, again: bool) {
-        // SAFETY: as the caller says.
-        unsafe {
-            self.block(dense.header_ptr(), again);
-            if again {
-                dense.each_radix_node(&mut |node| self.block(node, true));
-            }
-        }
-    }
-
-    /// From its next change on the object is to be noted.
-    ///
-    /// # Safety
-    /// A live object of the heap, whose header only markers change meanwhile.
-    #[inline(always)]
-    unsafe fn asks_log(&self, object: NonNull<Header>) {
-        // SAFETY: as the caller says. Several markers may do this at once, and write the same.
-        unsafe {
-            let header = object.as_ref();
-            let bits = header.flags();
-            if bits & flags::LOG == 0 && self.verification.is_none() {
-                header.flags.store(bits | flags::LOG, Ordering::Relaxed);
-            }
-        }
-    }
-
     /// Looks into an object that is marked, or a slice of it.
     #[inline(always)]
     fn trace(&mut self, next: u64) {
@@ -769,17 +628,10 @@ impl<'a> Marker<'a> {
             return;
         };
         self.traced += 1;
-        self.work += OBJECT_WORK;
-        if let Some(verification) = &mut self.verification {
-            verification.at = Some(object);
-        }
         // SAFETY: entries are live objects; each cast follows the kind. The world is stopped, so nothing changes meanwhile.
         unsafe {
             match object.as_ref().kind() {
-                Kind::Table => {
-                    self.asks_log(object);
-                    self.table(Gc::from_ptr(object.cast()), false);
-                }
+                Kind::Table => self.table(Gc::from_ptr(object.cast())),
                 Kind::DenseBlock => {
                     let dense: Gc<DenseBlock> = Gc::from_ptr(object.cast());
                     if slice == 0
@@ -820,12 +672,10 @@ impl<'a> Marker<'a> {
                     }
                 }
                 Kind::Native => {
-                    self.asks_log(object);
                     let native: Gc<NativeFunction> = Gc::from_ptr(object.cast());
                     self.values(native.as_ptr().add(1).cast(), native.captures());
                 }
                 Kind::Cell => {
-                    self.asks_log(object);
                     let cell: Gc<crate::object::Cell> = Gc::from_ptr(object.cast());
                     self.value(cell.get());
                 }
@@ -840,21 +690,6 @@ impl<'a> Marker<'a> {
                 }
                 Kind::Free | Kind::BoxedInteger | Kind::String | Kind::RawCell | Kind::Stack => {}
                 kind => {
-                    // A program is looked into by every collection.
-                    let logs = match kind {
-                        Kind::Struct | Kind::Array => {
-                            crate::memory::object::holds_references(object)
-                        }
-                        Kind::Coroutine | Kind::Task | Kind::Latch | Kind::Other => true,
-                        _ => false,
-                    };
-                    if logs {
-                        self.asks_log(object);
-                    }
-                    if self.verification.is_some() && kind == Kind::Coroutine {
-                        self.verify_coroutine(object);
-                        return;
-                    }
                     if let Some(hook) = self.heap.mark_hook(kind) {
                         hook(object, self);
                     } else {
@@ -875,7 +710,7 @@ impl<'a> Marker<'a> {
     }
 
     #[inline(always)]
-    unsafe fn table(&mut self, table: Gc<Table>, again: bool) {
+    unsafe fn table(&mut self, table: Gc<Table>) {
         // SAFETY: a live table; its blocks are objects of the heap unless they are the static ones.
         unsafe {
             if table.header().flags() & flags::METATABLE != 0
@@ -885,17 +720,17 @@ impl<'a> Marker<'a> {
                 if let Some(weakness) = self.weakness(metatable)
                     && self.shared.note_weak(table, weakness)
                 {
-                    self.mark_weak(table, weakness, again);
+                    self.mark_weak(table, weakness);
                     return;
                 }
             }
             let dense = table.dense_block();
             if !dense.is_static() {
-                self.dense(dense, again);
+                self.object(dense.header_ptr());
             }
             let nodes = table.node_block();
             if !nodes.is_static() {
-                self.block(nodes.header_ptr(), again);
+                self.object(nodes.header_ptr());
             }
         }
     }
@@ -936,16 +771,10 @@ impl<'a> Marker<'a> {
         if end < count {
             self.push(entry(object, slice + 1));
         }
-        self.work += 2 * end.saturating_sub(from) as u64;
         for i in from..end {
             let (key, value) = nodes.entry(i as u32);
-            if self.young {
-                self.young_value(key);
-                self.young_value(value);
-            } else {
-                self.value(key);
-                self.value(value);
-            }
+            self.value(key);
+            self.value(value);
         }
     }
 }

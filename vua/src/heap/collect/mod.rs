@@ -4,16 +4,14 @@
 //! | --- | --- |
 //! | this one | when a collection is due, its phases, who takes part |
 //! | [`mark`] | marking |
-//! | [`young`] | collections that look only at what is new |
 //! | [`finalize`] | objects with finalizers |
 //! | [`weak`] | weak tables |
 //! | [`sweep`] | what becomes of blocks after it |
-//! | [`verify`] | for tests: whether a young collection has overlooked anything |
 //!
 //! # When
-//! Cores count what they take to fill: blocks, free cells of blocks, large objects. When that comes to [`FLOOR`], or more where [young collections](young) cost much,
-//! the core that notices sets [`COLLECT`] in its own poll word, and collects at its next safepoint: what is new, or everything when what is alive has doubled. An
-//! allocation that fails collects everything.
+//! Cores count what they take to fill: blocks, free cells of blocks, large objects. When that comes to as much as the last
+//! collection found alive, and at least [`FLOOR`], the core that notices sets [`COLLECT`] in its own poll word, and collects at its next safepoint. An
+//! allocation that fails collects too.
 //!
 //! # Phases
 //! The core that collects has stopped the world (see [`smp::safepoint`]) and opens the *crew*. Cores that wait for the end of the stop, woken for this, join it
@@ -21,8 +19,8 @@
 //!
 //! | phase | work |
 //! | --- | --- |
-//! | [`MARK`] | each core's roots, common roots, blocks with tasks; then marking until nothing is left |
-//! | [`SURVEY`] | each chunk of the pool, or some of the blocks filled since the last collection: counting, clearing of former marks, freeing of empty blocks, listing of those with free cells |
+//! | [`MARK`] | each core's roots, common roots, tasks in each chunk; then marking until nothing is left |
+//! | [`SURVEY`] | each chunk of the pool: counting, clearing of former marks, freeing of empty blocks, listing of those with free cells |
 //! | [`END`] | the crew is closed |
 //!
 //! `crew` is [`OPEN`] and the number of helpers. A helper enters by a compare-and-swap while `OPEN` is set, and leaves after it has seen [`END`]; the collector
@@ -33,15 +31,13 @@ mod finalize;
 mod mark;
 mod statistics;
 pub(super) mod sweep;
-mod verify;
 mod weak;
-mod young;
 
 #[cfg(test)]
 mod tests;
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use smp::platform::Platform;
 use smp::safepoint::ENGINE;
@@ -49,15 +45,13 @@ use smp::safepoint::ENGINE;
 pub(super) use finalize::Finalizers;
 pub use mark::{MarkHook, Marker};
 pub use statistics::{Histogram, Statistics};
-pub use young::Extent;
 
-use super::block::{Block, Colour};
+use super::block::{Block, Colour, TASKS};
 use super::pool::Pool;
-use super::{Header, Heap, LocalHeap};
+use super::{Header, Heap, Kind, LocalHeap};
 use mark::Shared;
 use sweep::Census;
 use sync::lock::Lock;
-use young::Generations;
 
 /// Poll bit: collect at the next safepoint.
 pub const COLLECT: u32 = ENGINE;
@@ -66,11 +60,8 @@ pub const COLLECT: u32 = ENGINE;
 /// stays in them; a collection of nothing costs some tens of microseconds, a hundredth of what filling this takes.
 const FLOOR: usize = 4 << 20;
 
-/// With less than this alive, waking others for a full collection costs more than they help.
+/// With less than this alive, waking others costs more than they help.
 const HELP_FROM: usize = 1 << 20;
-
-/// Likewise if the last young collection was shorter than this, in nanoseconds.
-const HELP_YOUNG_FROM: u64 = 1_000_000;
 
 /// How often in a row an allocation that is made to fail makes later ones of the same place succeed: two thousand times the usual number is enough for
 /// what the longest step makes.
@@ -121,20 +112,11 @@ pub trait Mutators: Sync {
         let _ = lives;
     }
 
-    /// Whether a task has not ended, and its program neither, so that it lives whoever refers to it.
+    /// Whether a task has not ended, so that it lives whoever refers to it.
     ///
     /// # Safety
     /// In the pause; the object is a task.
     unsafe fn is_live_task(&self, task: NonNull<Header>) -> bool;
-
-    /// Whether a task has ended, so that what it refers to changes no more.
-    ///
-    /// # Safety
-    /// In the pause; the object is a task.
-    unsafe fn has_ended(&self, task: NonNull<Header>) -> bool {
-        // SAFETY: as the caller says.
-        unsafe { !self.is_live_task(task) }
-    }
 }
 
 /// The collector's part of the [`Heap`].
@@ -160,14 +142,9 @@ pub(super) struct Collector {
     /// Valid while the crew is open.
     pool: AtomicPtr<Pool>,
     census: Census,
-    generations: Generations,
-    /// How long the last young collection took.
-    last_young: AtomicU64,
     shared: Shared,
     /// How many collections there have been.
     cycles: AtomicU32,
-    /// How many of them were full.
-    full_cycles: AtomicU32,
     statistics: Lock<Statistics>,
 }
 
@@ -188,11 +165,8 @@ impl Collector {
             colour: AtomicBool::new(false),
             pool: AtomicPtr::new(core::ptr::null_mut()),
             census: Census::new(),
-            generations: Generations::new(),
-            last_young: AtomicU64::new(0),
             shared: Shared::new(cpus),
             cycles: AtomicU32::new(0),
-            full_cycles: AtomicU32::new(0),
             statistics: Lock::new(Statistics::new(cpus)),
         }
     }
@@ -234,11 +208,6 @@ impl Collector {
         true
     }
 
-    /// So much of what was alive has been given back.
-    pub(super) fn forget_live(&self, bytes: usize) {
-        self.census.live.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
     /// Takes a place of the phase, if one is left of `count`.
     fn take(&self, phase: usize, count: usize) -> Option<usize> {
         let place = self.taken[phase].fetch_add(1, Ordering::AcqRel);
@@ -272,18 +241,12 @@ impl Collector {
     }
 }
 
-/// Waits a little, longer each time, but no core that others wait for; and lets these go first where cores have no processors of their own.
-fn relax(platform: &dyn Platform, rounds: u32) {
+/// Waits a little, longer each time, but no core that others wait for.
+fn relax(rounds: u32) {
     for _ in 0..1 << rounds.min(6) {
         core::hint::spin_loop();
     }
-    if rounds >= SPINS {
-        platform.give_way();
-    }
 }
-
-/// Rounds that are only spun, some microseconds: as long as it takes to give work from one core to another.
-const SPINS: u32 = 40;
 
 impl Heap {
     /// The work of the survey, whoever does it.
@@ -292,23 +255,10 @@ impl Heap {
     /// In the pause, in the crew, all marks set.
     unsafe fn survey(&self, pool: &Pool) {
         let collector = &self.collector;
-        let young = collector.generations.is_young();
-        // SAFETY: in the pause; each place is taken once.
-        unsafe {
-            let places = self.survey_places(pool);
-            while let Some(place) = collector.take(SURVEY, places) {
-                self.each_surveyed(pool, place, &mut |block| {
-                    sweep::survey(
-                        self,
-                        pool,
-                        block,
-                        collector.colour(),
-                        young,
-                        &collector.census,
-                    );
-                });
-                collector.surveyed.fetch_add(1, Ordering::AcqRel);
-            }
+        while let Some(place) = collector.take(SURVEY, pool.places()) {
+            // SAFETY: in the pause; each place is taken once.
+            unsafe { sweep::survey(self, pool, place, collector.colour(), &collector.census) };
+            collector.surveyed.fetch_add(1, Ordering::AcqRel);
         }
     }
 
@@ -317,27 +267,35 @@ impl Heap {
     /// # Safety
     /// In the pause, in the crew, the marker having [begun](Marker::begin).
     unsafe fn mark_roots(&self, mutators: &dyn Mutators, pool: &Pool, marker: &mut Marker<'_>) {
-        // SAFETY: as the caller says; each place is taken once.
-        unsafe {
-            let places = self.root_places(mutators, pool);
-            while let Some(place) = self.collector.take(MARK, places) {
-                self.mark_root(mutators, pool, marker, place);
+        let cpus = mutators.cpus();
+        while let Some(place) = self.collector.take(MARK, cpus + 1 + pool.places()) {
+            // SAFETY: in the pause.
+            unsafe {
+                if place < cpus {
+                    mutators
+                        .local(place)
+                        .roots(&mut |object| marker.object(object));
+                    mutators.core_roots(place, marker);
+                } else if place == cpus {
+                    mutators.common_roots(marker);
+                    self.finalizers.lock().mark(marker);
+                } else {
+                    pool.each_at(place - cpus - 1, &mut |block| {
+                        if block.as_ref().notes.load(Ordering::Relaxed) & TASKS == 0 {
+                            return;
+                        }
+                        Block::objects(block, &mut |object| {
+                            if object.as_ref().kind() == Kind::Task
+                                && sweep::is_object(block, object.addr().get())
+                                && mutators.is_live_task(object)
+                            {
+                                marker.object(object);
+                            }
+                        });
+                    });
+                }
             }
         }
-    }
-
-    /// A marker of the collection that is going on.
-    fn marker<'a>(&'a self, pool: &'a Pool) -> Marker<'a> {
-        let collector = &self.collector;
-        let young = collector.generations.is_young();
-        Marker::new(self, pool, &collector.shared, collector.colour(), young)
-    }
-
-    /// A marker has done its part.
-    fn add_marked(&self, cpu: usize, marker: &Marker<'_>) {
-        self.collector.generations.add_work(marker.work);
-        let mut statistics = self.collector.statistics.lock();
-        statistics.add_traced(cpu, marker.traced);
     }
 
     /// Helps with the collection that is going on, if there is one; returns when there is nothing to help with. For cores that wait
@@ -355,7 +313,7 @@ impl Heap {
             loop {
                 let phase = collector.phase.load(Ordering::Acquire);
                 if phase == past {
-                    relax(self.platform, rounds);
+                    relax(rounds);
                     rounds += 1;
                     continue;
                 }
@@ -364,14 +322,15 @@ impl Heap {
                 match phase {
                     SURVEY => self.survey(pool),
                     MARK => {
-                        let mut marker = self.marker(pool);
+                        let mut marker =
+                            Marker::new(self, pool, &collector.shared, collector.colour());
                         marker.begin();
                         self.mark_roots(mutators, pool, &mut marker);
                         marker.run(
                             &mut || collector.phase.load(Ordering::Acquire) != MARK,
-                            &mut |rounds| relax(self.platform, rounds),
+                            &mut relax,
                         );
-                        self.add_marked(cpu, &marker);
+                        collector.statistics.lock().add_traced(cpu, marker.traced);
                     }
                     _ => break,
                 }
@@ -391,7 +350,6 @@ impl Heap {
         mutators: &dyn Mutators,
         cpu: usize,
         asked: u64,
-        extent: Extent,
     ) -> Finish {
         let collector = &self.collector;
         let platform = self.platform;
@@ -404,33 +362,24 @@ impl Heap {
             }
         }
         let mut guard = self.pool.lock();
-        // SAFETY: in the pause, and no crew is there.
-        let young = unsafe { self.begin_cycle(mutators, &guard, extent) };
-        let before = collector.census.live.load(Ordering::Relaxed);
-        if !young {
-            for account in guard.accounts() {
-                account.used.store(0, Ordering::Relaxed);
-                for list in &account.available {
-                    list.store(core::ptr::null_mut(), Ordering::Relaxed);
-                }
+        for account in guard.accounts() {
+            account.used.store(0, Ordering::Relaxed);
+            for list in &account.available {
+                list.store(core::ptr::null_mut(), Ordering::Relaxed);
             }
-            collector.census.live.store(0, Ordering::Relaxed);
-            collector.colour.fetch_not(Ordering::Relaxed);
         }
         for phase in 0..END {
             collector.taken[phase].store(0, Ordering::Relaxed);
         }
         collector.surveyed.store(0, Ordering::Relaxed);
+        collector.colour.fetch_not(Ordering::Relaxed);
+        let before = collector.census.live.swap(0, Ordering::Relaxed);
         collector.phase.store(CLOSED, Ordering::Relaxed);
         collector.pool.store(&mut *guard, Ordering::Release);
         // SAFETY: the guard keeps the pool locked; from here to the closing of the crew it is only read, but for its atomics.
         let pool = unsafe { &*collector.pool.load(Ordering::Relaxed) };
         collector.crew.fetch_or(OPEN, Ordering::AcqRel);
-        if if young {
-            collector.last_young.load(Ordering::Relaxed) >= HELP_YOUNG_FROM
-        } else {
-            before >= HELP_FROM
-        } {
+        if before >= HELP_FROM {
             for other in 0..mutators.cpus() {
                 if other != cpu {
                     platform.unpark(other);
@@ -439,49 +388,40 @@ impl Heap {
         }
         // SAFETY: in the pause, by the collector.
         unsafe {
-            let mut marker = self.marker(pool);
+            let mut marker = Marker::new(self, pool, &collector.shared, collector.colour());
             marker.begin();
             collector.phase.store(MARK, Ordering::Release);
             self.mark_roots(mutators, pool, &mut marker);
-            let relax = &mut |rounds| relax(platform, rounds);
-            marker.finish(relax);
-            marker.finish_ephemerons(relax);
+            marker.finish(&mut relax);
+            marker.finish_ephemerons(&mut relax);
             marker.clear_weak_values();
             marker.begin();
             if self.finalizers.lock().separate(&mut marker) {
-                marker.finish(relax);
-                marker.finish_ephemerons(relax);
+                marker.finish(&mut relax);
+                marker.finish_ephemerons(&mut relax);
             } else {
                 marker.rest();
             }
             marker.finish_weak();
-            self.add_marked(cpu, &marker);
-            let mut is_marked = |object| marker.is_marked(object);
-            if young {
-                self.interned.lock().retain_young(&mut is_marked);
-            } else {
-                self.interned.lock().retain(&mut is_marked);
-            }
+            collector.statistics.lock().add_traced(cpu, marker.traced);
+            self.interned
+                .lock()
+                .retain(&mut |object| marker.is_marked(object));
             mutators.marked(&|object| marker.is_marked(object));
             drop(marker);
-            if young && extent == Extent::Verified {
-                self.verify(mutators, pool, collector.colour());
-            }
             collector.phase.store(SURVEY, Ordering::Release);
             self.survey(pool);
         }
         let mut rounds = 0;
-        // SAFETY: in the pause.
-        let places = unsafe { self.survey_places(pool) };
-        while collector.surveyed.load(Ordering::Acquire) < places {
-            relax(platform, rounds);
+        while collector.surveyed.load(Ordering::Acquire) < pool.places() {
+            relax(rounds);
             rounds += 1;
         }
         collector.phase.store(END, Ordering::Release);
         collector.crew.fetch_and(!OPEN, Ordering::AcqRel);
         let mut rounds = 0;
         while collector.crew.load(Ordering::Acquire) != 0 {
-            relax(platform, rounds);
+            relax(rounds);
             rounds += 1;
         }
         guard.reset_hint();
@@ -505,19 +445,14 @@ impl Heap {
         drop(guard);
         let live = collector.census.live.load(Ordering::Relaxed);
         let taken = collector.since.swap(0, Ordering::Relaxed);
-        let budget = collector.generations.ended(before, live, taken);
-        collector.budget.store(budget, Ordering::Relaxed);
+        collector.budget.store(live.max(FLOOR), Ordering::Relaxed);
         collector.cycles.fetch_add(1, Ordering::Release);
-        let pause = platform.now() - stopped;
-        if young {
-            collector.last_young.store(pause, Ordering::Relaxed);
-        } else {
-            collector.full_cycles.fetch_add(1, Ordering::Release);
-        }
-        collector
-            .statistics
-            .lock()
-            .add_collection(young, stopped - asked, pause, live, taken);
+        collector.statistics.lock().add_collection(
+            stopped - asked,
+            platform.now() - stopped,
+            live,
+            taken,
+        );
         collector.shared.trim(mutators.cpus().max(16));
         dead
     }
@@ -525,15 +460,6 @@ impl Heap {
     /// How many collections there have been.
     pub fn collections(&self) -> u32 {
         self.collector.cycles.load(Ordering::Acquire)
-    }
-
-    /// How many collections there have been that looked at as much.
-    pub(crate) fn collections_of(&self, extent: Extent) -> u32 {
-        if extent == Extent::Full {
-            self.collector.full_cycles.load(Ordering::Acquire)
-        } else {
-            self.collections()
-        }
     }
 
     /// How many bytes cores have taken to fill since the last one.

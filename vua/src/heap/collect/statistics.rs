@@ -78,15 +78,10 @@ impl Histogram {
 #[derive(Clone, Debug)]
 pub struct Statistics {
     collections: u32,
-    /// How many of them were young.
-    young: u32,
     /// From the request to the last core stopped.
     stops: Histogram,
     /// From there to the end.
     pauses: Histogram,
-    /// Those of young collections, and of full ones.
-    young_pauses: Histogram,
-    full_pauses: Histogram,
     /// Bytes alive after the last one, and the most.
     live: usize,
     most_live: usize,
@@ -100,11 +95,8 @@ impl Statistics {
     pub(super) fn new(cpus: usize) -> Statistics {
         Statistics {
             collections: 0,
-            young: 0,
             stops: Histogram::default(),
             pauses: Histogram::default(),
-            young_pauses: Histogram::default(),
-            full_pauses: Histogram::default(),
             live: 0,
             most_live: 0,
             allocated: 0,
@@ -112,20 +104,7 @@ impl Statistics {
         }
     }
 
-    pub(super) fn add_collection(
-        &mut self,
-        young: bool,
-        stop: u64,
-        pause: u64,
-        live: usize,
-        taken: usize,
-    ) {
-        if young {
-            self.young += 1;
-            self.young_pauses.add(pause);
-        } else {
-            self.full_pauses.add(pause);
-        }
+    pub(super) fn add_collection(&mut self, stop: u64, pause: u64, live: usize, taken: usize) {
         self.allocated += taken;
         self.collections += 1;
         self.stops.add(stop);
@@ -137,16 +116,6 @@ impl Statistics {
     /// How many collections there have been.
     pub(crate) fn collections(&self) -> u32 {
         self.collections
-    }
-
-    /// How many of them were young.
-    pub(crate) fn young(&self) -> u32 {
-        self.young
-    }
-
-    /// How long those that were young stopped the world.
-    pub(crate) fn young_pauses(&self) -> &Histogram {
-        &self.young_pauses
     }
 
     /// How long they stopped the world.
@@ -185,15 +154,12 @@ impl Statistics {
             traced.push_str(&format!("{objects}"));
         }
         format!(
-            "{{\"collections\":{},\"young\":{},\"live_bytes\":{},\"most_live_bytes\":{},\"marked\":[{traced}],\"stop\":{},\"pause\":{},\"young_pause\":{},\"full_pause\":{}}}",
+            "{{\"collections\":{},\"live_bytes\":{},\"most_live_bytes\":{},\"marked\":[{traced}],\"stop\":{},\"pause\":{}}}",
             self.collections,
-            self.young,
             self.live,
             self.most_live,
             self.stops.json(),
-            self.pauses.json(),
-            self.young_pauses.json(),
-            self.full_pauses.json()
+            self.pauses.json()
         )
     }
 }

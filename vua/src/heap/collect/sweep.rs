@@ -1,12 +1,10 @@
-//! Sweeping: after the marks are complete, every block, of a young collection every one that was filled since the last, is looked at once in the pause (how much of it is alive? what was alive before and is no longer loses its mark), and its
+//! Sweeping: after the marks are complete, every block is looked at once in the pause (how much of it is alive? what was alive before and is no longer loses its mark), and its
 //! free cells are handed out later, run by run, by whatever core takes the block to fill it.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use super::super::block::{
-    BLOCK_BYTES, Block, Colour, DROPS, LARGE, PAYLOAD_BYTES, STRIDES, TOUCHED,
-};
+use super::super::block::{BLOCK_BYTES, Block, Colour, DROPS, LARGE, PAYLOAD_BYTES, STRIDES};
 use super::super::pool::Pool;
 use super::super::{Header, Heap, Kind};
 
@@ -74,7 +72,7 @@ pub(in crate::heap) unsafe fn sweep_again(
 
 /// What the look at all blocks came to.
 pub(super) struct Census {
-    /// Bytes of the objects that were alive when a collection last looked at their blocks.
+    /// Bytes of marked objects.
     pub(super) live: AtomicUsize,
     /// Dead mappings of their own, linked by [`Block::next`].
     pub(super) dead_mappings: AtomicPtr<Block>,
@@ -85,29 +83,6 @@ impl Census {
         Census {
             live: AtomicUsize::new(0),
             dead_mappings: AtomicPtr::new(core::ptr::null_mut()),
-        }
-    }
-
-    /// Adds a dead mapping: the list of mappings is not for several cores, so the collector itself takes it out.
-    ///
-    /// # Safety
-    /// Nobody can reach it.
-    unsafe fn add_dead_mapping(&self, block: NonNull<Block>) {
-        let mut head = self.dead_mappings.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: the header of a block in use is initialised.
-            unsafe { block.as_ref() }
-                .next
-                .store(head, Ordering::Relaxed);
-            match self.dead_mappings.compare_exchange_weak(
-                head,
-                block.as_ptr(),
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return,
-                Err(found) => head = found,
-            }
         }
     }
 }
@@ -142,79 +117,80 @@ pub(super) unsafe fn is_object(block: NonNull<Block>, address: usize) -> bool {
     unsafe { (*block.as_ptr().cast::<u8>().add(offset).cast::<Header>()).kind() != Kind::Free }
 }
 
-/// After marking: counts what is alive in a block, gives it back if nothing is, and lists it if it has free cells. Of a collection that is `young` the block is
-/// one that was [touched](super::super::block::TOUCHED), and the sums are those of the last one; else they began at 0.
+/// After marking: counts what is alive, gives empty blocks back, and lists those with free cells.
 ///
 /// # Safety
-/// In the pause, all marks set; each block once.
+/// In the pause, all marks set; each place once.
 pub(super) unsafe fn survey(
     heap: &Heap,
     pool: &Pool,
-    block: NonNull<Block>,
+    place: usize,
     colour: Colour,
-    young: bool,
     census: &Census,
 ) {
-    // SAFETY: the header of a block in use is initialised; nobody uses the block in the pause.
-    unsafe {
-        let header = block.as_ref();
-        let class = header.class();
-        let marked = if class == LARGE {
-            usize::from(header.marks.is_marked(size_of::<Block>(), colour))
-        } else if young {
-            header.marks.count(colour)
-        } else {
-            header.marks.keep(colour)
-        };
-        header.notes.fetch_and(!TOUCHED, Ordering::Relaxed);
-        if header.notes.load(Ordering::Relaxed) & DROPS != 0 {
-            drop_dead(heap, block, colour);
-        }
-        let stride = if class == LARGE {
-            header.bytes.load(Ordering::Relaxed)
-        } else {
-            STRIDES[class as usize] as usize
-        };
-        let live = marked * stride;
-        let account = pool.opened(header.program());
-        let mut before = header.live.load(Ordering::Relaxed);
-        let mut counted = header.counted.load(Ordering::Relaxed);
-        if !young {
-            (before, counted) = (0, 0);
-        }
-        census
-            .live
-            .fetch_add(live.wrapping_sub(before), Ordering::Relaxed);
-        if let Some(account) = account {
-            account
-                .used
-                .fetch_add(live.wrapping_sub(counted), Ordering::Relaxed);
-        }
-        if marked == 0 {
-            if pool.is_mapping(block) {
-                census.add_dead_mapping(block);
+    let mut live = 0;
+    pool.each_at(place, &mut |block| {
+        // SAFETY: the header of a block in use is initialised; nobody uses the block in the pause.
+        unsafe {
+            let header = block.as_ref();
+            let class = header.class();
+            let marked = if class == LARGE {
+                usize::from(header.marks.is_marked(size_of::<Block>(), colour))
             } else {
-                pool.give_blocks(block);
+                header.marks.keep(colour)
+            };
+            if header.notes.load(Ordering::Relaxed) & DROPS != 0 {
+                drop_dead(heap, block, colour);
             }
-            return;
+            if class == LARGE {
+                let bytes = header.bytes.load(Ordering::Relaxed);
+                if marked != 0 {
+                    live += bytes;
+                    if let Some(account) = pool.opened(header.program()) {
+                        account.used.fetch_add(bytes, Ordering::Relaxed);
+                    }
+                } else if pool.is_mapping(block) {
+                    // The list of mappings is not for several cores: the collector itself takes it out.
+                    let mut head = census.dead_mappings.load(Ordering::Relaxed);
+                    loop {
+                        header.next.store(head, Ordering::Relaxed);
+                        match census.dead_mappings.compare_exchange_weak(
+                            head,
+                            block.as_ptr(),
+                            Ordering::Release,
+                            Ordering::Relaxed,
+                        ) {
+                            Ok(_) => break,
+                            Err(found) => head = found,
+                        }
+                    }
+                } else {
+                    pool.give_blocks(block);
+                }
+                return;
+            }
+            if marked == 0 {
+                pool.give_blocks(block);
+                return;
+            }
+            let class = class as usize;
+            let stride = STRIDES[class] as usize;
+            let bytes = marked * stride;
+            let free = PAYLOAD_BYTES / stride * stride - bytes;
+            live += bytes;
+            header
+                .swept
+                .store(size_of::<Block>() as u32, Ordering::Relaxed);
+            header.free.store(free as u32, Ordering::Relaxed);
+            if let Some(account) = pool.opened(header.program()) {
+                account.used.fetch_add(bytes, Ordering::Relaxed);
+                if free >= LEAST_FREE.max(stride) {
+                    account.add_available(block, class);
+                }
+            }
         }
-        header.live.store(live, Ordering::Relaxed);
-        header.counted.store(live, Ordering::Relaxed);
-        if class == LARGE {
-            return;
-        }
-        let class = class as usize;
-        let free = PAYLOAD_BYTES / stride * stride - live;
-        header
-            .swept
-            .store(size_of::<Block>() as u32, Ordering::Relaxed);
-        header.free.store(free as u32, Ordering::Relaxed);
-        if let Some(account) = account
-            && free >= LEAST_FREE.max(stride)
-        {
-            account.add_available(block, class);
-        }
-    }
+    });
+    census.live.fetch_add(live, Ordering::Relaxed);
 }
 
 /// Lets go of what dead objects in the block own outside the heap.

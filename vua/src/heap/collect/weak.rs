@@ -9,9 +9,6 @@
 //! address, and the collector itself, must not come upon it.
 //!
 //! Without memory for the list a table is taken for a strong one.
-//!
-//! A young collection comes to the weak tables that are young, and to old ones that were stored into. In others there is nothing for it to do: what their entries refer to was alive
-//! when the last collection ended, and so it is taken for alive.
 
 use alloc::vec::Vec;
 
@@ -60,8 +57,8 @@ impl Marker<'_> {
         unsafe { self.is_marked(object) }
     }
 
-    /// Marks what a weak table keeps alive whatever else does; `again` if the table is old.
-    pub(super) fn mark_weak(&mut self, table: Gc<Table>, weakness: Weakness, again: bool) {
+    /// Marks what a weak table keeps alive whatever else does.
+    pub(super) fn mark_weak(&mut self, table: Gc<Table>, weakness: Weakness) {
         let dense = table.dense_block();
         let nodes = table.node_block();
         // SAFETY: a live table in the pause; its blocks are objects of the heap unless they are the static ones.
@@ -69,7 +66,7 @@ impl Marker<'_> {
             if weakness == Weakness::Keys {
                 // Integers are not objects, so what they lead to is not weak.
                 if !dense.is_static() {
-                    self.dense(dense, again);
+                    self.object(dense.header_ptr());
                 }
             } else {
                 if !dense.is_static() {
@@ -117,28 +114,6 @@ impl Marker<'_> {
         table
             .dense_block()
             .clear_values(&mut |value| !self.lives(value));
-    }
-
-    /// For a verification: all that is left in weak tables is to be alive.
-    pub(super) fn verify_weak(&mut self) {
-        for (table, _) in self.take_weak() {
-            if let Some(verification) = &mut self.verification {
-                verification.at = Some(table.header_ptr());
-            }
-            let nodes = table.node_block();
-            for i in 0..nodes.count() {
-                let (key, value) = nodes.entry(i as u32);
-                for object in [key, value].into_iter().filter_map(Value::object) {
-                    self.verify(object);
-                }
-            }
-            table.dense_block().clear_values(&mut |value| {
-                if let Some(object) = value.object() {
-                    self.verify(object);
-                }
-                false
-            });
-        }
     }
 
     /// Removes the entries of dead objects.
